@@ -1,0 +1,13 @@
+//! The replicated state machine: objects, admission, authorisation, scheduler. Pure: `apply(state, command) → outcome`.
+//!
+//! Invariant: no clock, socket, thread, float, hash map or randomness; every node computes the same from the same block.
+
+#[cfg(feature = "full")]
+pub mod client;
+pub mod command;
+pub mod object;
+pub mod state;
+
+pub use command::{Command, Outcome, Precondition, Principal, Refusal};
+pub use object::{Body, Key, Kind, Meta, Object};
+pub use state::{Change, State};
