@@ -53,14 +53,14 @@ impl Context {
     }
 
     /// Makes a change and waits until it is durable. The object as it is now, or as it last was.
-    pub async fn submit(&self, principal: Principal, command: &Command) -> Result<Arc<Object>, ApiError> {
+    pub async fn submit(&self, principal: Principal, key: &Key, command: &Command) -> Result<Arc<Object>, ApiError> {
         let outcome = self.api.client.submit(principal, command).await;
         self.metrics.command(outcome.is_ok());
-        outcome.map_err(error::from_client)?.ok_or_else(|| error::internal("the change left no object to show"))
+        outcome.map_err(|e| error::from_client(e, key))?.ok_or_else(|| error::internal("the change left no object to show"))
     }
 
     /// What [`Context::submit`] would answer, on a copy of the state: nothing is changed or written.
-    pub fn try_out(&self, principal: Principal, command: &Command) -> Result<Arc<Object>, ApiError> {
+    pub fn try_out(&self, principal: Principal, key: &Key, command: &Command) -> Result<Arc<Object>, ApiError> {
         let snapshot = self.api.client.snapshot();
         let mut state = snapshot.state.clone();
         let block = BlockContext {
@@ -73,7 +73,18 @@ impl Context {
         let transaction = Transaction { principal, signer: self.api.node, hash, payload };
         let outcome = Machine {}.apply(&mut state, &block, &[transaction]).pop();
         let outcome = outcome.ok_or_else(|| error::internal("dryRun: no outcome"))?;
-        outcome?.ok_or_else(|| error::internal("dryRun: the change left no object to show"))
+        outcome.map_err(|refusal| error::refused(refusal, key))?.ok_or_else(|| error::internal("dryRun: the change left no object to show"))
+    }
+
+    /// [`Context::submit`], or [`Context::try_out`] where the caller asked for `dryRun`.
+    pub async fn change(
+        &self,
+        caller: Caller,
+        key: &Key,
+        command: &Command,
+        dry_run: bool,
+    ) -> Result<Arc<Object>, ApiError> {
+        if dry_run { self.try_out(caller.0, key, command) } else { self.submit(caller.0, key, command).await }
     }
 
     /// How a caller who may not becomes one who may.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::k8s::{ApiError, Resource};
 use crate::ledger;
-use crate::orchestrator::client;
+use crate::orchestrator::{Key, Refusal, client};
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
@@ -143,10 +143,15 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A refusal about the object at `key`.
+pub(super) fn refused(refusal: Refusal, _key: &Key) -> ApiError {
+    refusal.into()
+}
+
 /// What the state machine or the ledger said.
-pub(super) fn from_client(error: client::Error) -> ApiError {
+pub(super) fn from_client(error: client::Error, key: &Key) -> ApiError {
     match error {
-        client::Error::Refused(refusal) => refusal.into(),
+        client::Error::Refused(refusal) => refused(refusal, key),
         client::Error::Ledger(ledger::Error::Stopped) => unavailable("the node is stopping; try again later"),
         client::Error::Ledger(cause) => unavailable(format!("the ledger did not take the change: {}", chain(&cause))),
         client::Error::Codec(cause) => too_large(format!("the change does not fit into a command: {}", chain(&cause))),
