@@ -38,6 +38,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Runs the node until SIGTERM or SIGINT, or until a subsystem fails.
 pub fn run(config: Config) -> anyhow::Result<()> {
     log(&config)?;
+    raise_file_limit();
     // More threads would mostly cost memory: the work is in the kernel and in the shims.
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
     let tokio = tokio::runtime::Builder::new_multi_thread()
@@ -48,7 +49,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         .context("cannot start the threads")?;
     let result = tokio.block_on(serve(config));
     // What is still blocked in a system call must not hold up the stop.
-    tokio.shutdown_timeout(Duration::from_millis(500));
+    tokio.shutdown_timeout(Duration::from_millis(300));
     result
 }
 
@@ -67,6 +68,18 @@ fn log(config: &Config) -> anyhow::Result<()> {
         tracing::debug!("logging was set up before");
     }
     Ok(())
+}
+
+/// Each pod costs the node a few descriptors; the usual soft limit of 1,024 would be reached by some hundred pods.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    const WANTED: u64 = 65_536;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < WANTED.min(hard)
+        && let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, WANTED.min(hard), hard)
+    {
+        tracing::warn!("the limit of open files stays at {soft}: {e}");
+    }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
@@ -125,9 +138,9 @@ async fn stop(scopes: Scopes, directory: Option<&Directory>) -> anyhow::Result<(
         directory.withdraw_address();
     }
     let order = [
-        ("API", scopes.api, 1200),
-        ("agent", scopes.agent, 1500),
-        ("container runtime", scopes.container, 600),
+        ("API", scopes.api, 1800),
+        ("agent", scopes.agent, 1000),
+        ("container runtime", scopes.container, 500),
         ("ledger", scopes.ledger, 1000),
     ];
     for (name, scope, limit_ms) in order {
@@ -253,12 +266,9 @@ fn node_name(config: &Config, client: &Client, id: crate::base::NodeId) -> anyho
     });
     let wanted = &config.node.name.0;
     match registered {
-        Some(name) if wanted.is_empty() || *wanted == name => Ok(name),
-        Some(name) => anyhow::bail!(
-            "node.name is {wanted:?}, but this data directory's node is registered as {name:?} and its pods name it: \
-             set node.name = {name:?} (or \"\"), or start with another data directory"
-        ),
-        None if !wanted.is_empty() => Ok(wanted.clone()),
+        // Another name than before is refused by the state machine where pods are still assigned to the old one.
+        _ if !wanted.is_empty() => Ok(wanted.clone()),
+        Some(name) => Ok(name),
         None => detect::host_name().context(
             "the host's name cannot name a node: set node.name in node.toml (lower-case letters, digits, '-', '.')",
         ),

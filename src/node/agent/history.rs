@@ -95,7 +95,7 @@ fn from_record(record: &ContainerRecord, now: UnixMillis) -> Attempt {
             exit_code: 128,
             signal: 0,
             reason: "StartError".into(),
-            message: message.clone(),
+            message: super::cut(message.clone()),
             started: *at,
             finished: *at,
         }),

@@ -163,7 +163,7 @@ impl Workers {
         }
         // Workers see the token and leave their containers running.
         let gone = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(Duration::from_secs(2), gone).await.is_err() {
+        if tokio::time::timeout(Duration::from_millis(700), gone).await.is_err() {
             tracing::warn!("some pods' workers did not stop in time and are cut short; their containers run on");
             self.tasks.abort_all();
         }
@@ -252,6 +252,9 @@ impl Workers {
     }
 }
 
+/// Most characters of a message that goes into a status.
+const MESSAGE_MAX: usize = 1_000;
+
 /// An error and its causes in one line.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -263,5 +266,13 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = e.source();
     }
-    text
+    cut(text)
+}
+
+/// The text, with its end left out where it is too long for a status.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(MESSAGE_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
 }

@@ -59,8 +59,8 @@ pub fn assigned(object: &Object, node: &str) -> Option<(Uid, Assigned)> {
     Some((object.meta.uid, Assigned { key, finished, deleted: object.meta.deleted.is_some() }))
 }
 
-/// Whether the scheduler's decision, not the user's wish alone, puts the pod there.
+/// Whether the pod is bound to the node, by the scheduler or by name.
 #[must_use]
 pub fn placed_on(pod: &Pod, node: &str) -> bool {
-    pod.placement.as_ref().is_some_and(|p| p.node.as_deref() == Some(node))
+    pod.spec.node_name == node
 }

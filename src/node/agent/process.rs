@@ -34,6 +34,7 @@ pub fn hostname(pod_name: &str, spec: &PodSpec) -> String {
 }
 
 /// The attempt to hand to the shim. `variables` are the pod's own, resolved.
+#[allow(clippy::too_many_arguments)] // each is a source of its own, and there is one caller
 pub fn container_spec(
     pod: &PodSpec,
     container: &Container,

@@ -226,21 +226,17 @@ impl Worker {
         found: Result<Arc<Image>, image::Error>,
     ) -> Result<Arc<Image>, Stuck> {
         let name = &container.name;
-        match found {
-            Ok(image) => {
-                self.found(container, &image, false);
-                Ok(image)
-            }
-            Err(_) => {
-                let message = format!(
-                    "the container has no `image`, and no image or module named {name:?} is on this node: set `image`, or \
-                     bring one by `entroos image import FILE` or `entroos image pull {name}`"
-                );
-                self.complain(container, "ImageNotFound", &message);
-                let until = Some(UnixMillis::now().plus(LOOK_AGAIN));
-                Err(Stuck { waiting: Waiting::new("ImageNotFound", message), until })
-            }
+        if let Ok(image) = found {
+            self.found(container, &image, false);
+            return Ok(image);
         }
+        let message = format!(
+            "the container has no `image`, and no image or module named {name:?} is on this node: set `image`, or bring one by \
+             `entroos image import FILE` or `entroos image pull {name}`"
+        );
+        self.complain(container, "ImageNotFound", &message);
+        let until = Some(UnixMillis::now().plus(LOOK_AGAIN));
+        Err(Stuck { waiting: Waiting::new("ImageNotFound", message), until })
     }
 
     fn found(&mut self, container: &Container, image: &Arc<Image>, pulled: bool) {

@@ -54,6 +54,8 @@ pub(super) struct Worker {
 
 /// Notes of one report; more than a pod ever needs.
 const NOTES_MAX: usize = 64;
+/// Looks in a row without a pause; more would be a fault that turns in circles.
+const AGAIN_MAX: u32 = 32;
 
 impl Worker {
     pub(super) fn new(
@@ -80,6 +82,7 @@ impl Worker {
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut again = 0;
         loop {
             let looked = tokio::select! {
                 biased;
@@ -88,17 +91,22 @@ impl Worker {
             };
             let until = match looked {
                 Ok(Next::Done) => return,
-                Ok(Next::Again) => continue,
+                Ok(Next::Again) if again < AGAIN_MAX => {
+                    again += 1;
+                    continue;
+                }
+                Ok(Next::Again) => Some(UnixMillis::now().plus(1_000)),
                 Ok(Next::Wait(until)) => {
                     self.troubles = 0;
                     until
                 }
                 Err(trouble) => Some(self.after(&trouble)),
             };
+            again = 0;
             let timer = async {
                 match until {
                     // A clock that jumps must not make it sleep for long.
-                    Some(at) => tokio::time::sleep(until_then(at).min(Duration::from_secs(60))).await,
+                    Some(at) => tokio::time::sleep(until_then(at).min(Duration::from_mins(1))).await,
                     None => std::future::pending().await,
                 }
             };
@@ -340,7 +348,7 @@ impl Worker {
             let mut told = false;
             for (name, attempt) in &running {
                 let local = self.locals.entry(name.clone()).or_default();
-                if now >= due || std::mem::replace(&mut local.stopped, Some(*attempt)) == Some(*attempt) {
+                if now >= due || local.stopped.replace(*attempt) == Some(*attempt) {
                     continue;
                 }
                 let signal = self.stop_signal(pod, name);
