@@ -5,6 +5,7 @@
 //!
 //! A layer appears whole by a rename. What no image names is swept when nobody holds it (see [`Hold`]) and at the start.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::DirBuilderExt;
@@ -254,7 +255,10 @@ impl Hold {
         below: &[Layer],
         cancel: &Cancel,
     ) -> Result<Layer, Error> {
+        let too_large = Cell::new(false);
         let problem = |problem| {
+            let problem =
+                if too_large.get() { LayerProblem::TooLarge(self.layers.bytes_max) } else { problem };
             if cancel.is_set() { Error::Cancelled } else { Error::Layer { diff_id: diff_id.into(), problem } }
         };
         let scratch = self.layers.scratch()?;
@@ -268,10 +272,8 @@ impl Hold {
             entries_max: unpack::ENTRIES_MAX,
             privileged: nix::unistd::geteuid().is_root(),
         };
-        // Headers and padding come on top of the files' bytes.
-        let stream_max = rules.bytes_max.saturating_add(4096 * rules.entries_max);
         let tar = decompress(blob).map_err(|e| problem(tarball::Error::from(e).into()))?;
-        let tar = Hashing { inner: tar, hasher: Sha256::new(), left: stream_max, cancel: cancel.clone() };
+        let tar = Hashing { inner: tar, hasher: Sha256::new(), left: rules.bytes_max, too_large: &too_large, cancel };
         let (done, mut rest) = unpack::unpack(tar, root.into(), &parents, rules).map_err(problem)?;
         io::copy(&mut rest, &mut io::sink()).map_err(|e| problem(tarball::Error::from(e).into()))?;
         let actual = format!("sha256:{}", hex(&rest.hasher.finalize()));
@@ -317,21 +319,25 @@ pub fn decompress<'a>(blob: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
 }
 
 /// Hashes and bounds what is read, and ends when nobody waits for it.
-struct Hashing<R> {
+struct Hashing<'a, R> {
     inner: R,
     hasher: Sha256,
     left: u64,
-    cancel: Cancel,
+    too_large: &'a Cell<bool>,
+    cancel: &'a Cancel,
 }
 
-impl<R: Read> Read for Hashing<R> {
+impl<R: Read> Read for Hashing<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.cancel.is_set() {
             return Err(io::Error::other("cancelled"));
         }
         let read = self.inner.read(buffer)?;
-        self.left =
-            self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other("it unpacks to more than is allowed"))?;
+        let Some(left) = self.left.checked_sub(read as u64) else {
+            self.too_large.set(true);
+            return Err(io::ErrorKind::FileTooLarge.into());
+        };
+        self.left = left;
         self.hasher.update(&buffer[..read]);
         Ok(read)
     }

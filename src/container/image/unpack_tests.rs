@@ -260,7 +260,7 @@ fn impossible_names_are_refused() {
     assert!(matches!(Ground::new().refused(&nul), Problem::Name(_)));
     let empty = Maker::default().file("", "").end();
     assert!(matches!(Ground::new().refused(&empty), Problem::Name(_)));
-    let root_file = Maker::default().file("/", "x").end();
+    let root_file = Maker::default().file("/", "").end();
     assert!(Ground::new().unpack(&root_file).is_ok_and(|l| l.bytes == 0));
     let long = Maker::default().pax(&[("path", &[b'a'; 5000])]).file("x", "").end();
     assert!(matches!(Ground::new().refused(&long), Problem::Tar(_)));
@@ -311,15 +311,15 @@ fn bombs_are_stopped() {
     let diff = sha256(&tar);
     let result = ground.hold.unpack(bomb.as_slice(), &diff, &diff, &[], &Cancel::default());
     assert!(matches!(result, Err(Error::Layer { problem: Problem::TooLarge(MAX), .. })));
-    // Nothing but zeros behind the end of the archive, without end.
-    let endless = std::io::repeat(0).take(u64::MAX);
-    ground.layers = Arc::new(Layers::open(&ground.dir.path().join("images"), 0).unwrap());
-    let result = super::unpack::unpack(
-        Maker::default().file("a", "1").file("b", "2").end().as_slice().chain(endless),
-        fs::File::open(ground.outside()).unwrap().into(),
-        &[],
-        super::unpack::Rules { bytes_max: MAX, entries_max: 1, privileged: false },
-    );
+    // Zeros without end behind the end of the archive.
+    let endless = Maker::default().file("a", "1").end();
+    let endless = endless.as_slice().chain(std::io::repeat(0));
+    let result = ground.hold.unpack(endless, &diff, &diff, &[], &Cancel::default());
+    assert!(matches!(result, Err(Error::Layer { problem: Problem::TooLarge(MAX), .. })));
+    let rules = super::unpack::Rules { bytes_max: MAX, entries_max: 1, privileged: false };
+    let dir = tempfile::tempdir().unwrap();
+    let tar = Maker::default().file("a", "1").file("b", "2").end();
+    let result = super::unpack::unpack(tar.as_slice(), fs::File::open(dir.path()).unwrap().into(), &[], rules);
     assert!(matches!(result, Err(Problem::TooMany(1))));
 }
 
