@@ -62,6 +62,11 @@ enum Verb {
     #[cfg(not(feature = "full"))]
     #[command(hide = true)]
     Status(super::node::Absent),
+    /// The equations that decide: list and explain them
+    Math {
+        #[command(subcommand)]
+        verb: super::math::Verb,
+    },
     /// The other names this program answers to: nko, mockdocker, mock_k8, entropy_router, morphdb
     Applets {
         #[command(subcommand)]
@@ -140,6 +145,7 @@ pub fn run(entroos: Entroos) -> anyhow::Result<u8> {
         }
         #[cfg(not(feature = "full"))]
         Verb::Pod(_) | Verb::Image(_) | Verb::Status(_) => Err(super::node::absent("this command")),
+        Verb::Math { verb } => super::math::run(verb),
         Verb::Applets { verb: Applets::Install(install) } => applets::install::run(&install.dir).map(|()| 0),
     }
 }

@@ -235,7 +235,7 @@ fn path(name: &str) -> anyhow::Result<String> {
 }
 
 /// Bytes for people: `7.3 MB`.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [&str; 4] = ["kB", "MB", "GB", "TB"];
     if bytes < 1000 {
         return format!("{bytes} B");

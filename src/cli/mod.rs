@@ -11,6 +11,7 @@ mod duration;
 mod image;
 #[cfg(feature = "full")]
 mod manifest;
+mod math;
 mod node;
 mod output;
 #[cfg(feature = "full")]

@@ -50,6 +50,9 @@ pub struct Node {
     /// Where other nodes will reach this one; checked, not listened on until links between nodes come
     #[arg(long, value_name = "ADDR:PORT")]
     pub net: Option<SocketAddr>,
+    /// How the node logs
+    #[arg(long, value_name = "FORMAT", value_parser = ["text", "json"])]
+    pub log_format: Option<String>,
     /// Check the configuration and end
     #[arg(long)]
     pub check: bool,
@@ -63,9 +66,15 @@ impl Node {
     /// Where the configuration is wrong or the node fails.
     pub fn run(self) -> anyhow::Result<u8> {
         use crate::node::config::{Config, Overrides};
+        use crate::node::value::LogFormat;
         let data_dir = self.data_dir.filter(|dir| !dir.as_os_str().is_empty());
         let overrides = Overrides { data_dir, api: self.api, net: self.net };
-        let config = Config::load(self.config.as_deref(), overrides)?;
+        let mut config = Config::load(self.config.as_deref(), overrides)?;
+        match self.log_format.as_deref() {
+            Some("json") => config.log.format = LogFormat::Json,
+            Some(_) => config.log.format = LogFormat::Text,
+            None => {}
+        }
         if self.check {
             super::output::line("the configuration is good")?;
             return Ok(0);

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::{Ask, Client};
+use super::duration;
 use super::output::{self, Format};
 
 #[derive(Debug, Args)]
@@ -37,8 +38,9 @@ fn collect(name: &str, value: &Value, fields: &mut Vec<(String, String)>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                let key = words(key);
-                collect(&if name.is_empty() { key } else { format!("{name} {key}") }, value, fields);
+                let (key, value) = for_people(key, value);
+                let key = words(&key);
+                collect(&if name.is_empty() { key } else { format!("{name} {key}") }, &value, fields);
             }
         }
         Value::Array(items) => {
@@ -52,6 +54,24 @@ fn collect(name: &str, value: &Value, fields: &mut Vec<(String, String)>) {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A quantity whose name ends in its unit, without the unit.
+fn for_people(key: &str, value: &Value) -> (String, Value) {
+    let same = || (key.to_owned(), value.clone());
+    let Some(number) = value.as_u64() else { return same() };
+    if let Some(key) = key.strip_suffix("Seconds") {
+        return (key.to_owned(), duration::human(number).into());
+    }
+    if let Some(key) = key.strip_suffix("Bytes") {
+        return (key.to_owned(), super::image::size(number).into());
+    }
+    if let Some(key) = key.strip_suffix("Millis")
+        && let Some(time) = i64::try_from(number).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+    {
+        return (key.to_owned(), time.to_string().into());
+    }
+    same()
 }
 
 /// `dataDir` and `data_dir` are `data dir` for people.
@@ -77,10 +97,13 @@ mod tests {
 
     #[test]
     fn every_field_the_node_tells_is_shown() {
-        let status = json!({"version": "0.1.0", "node": {"name": "a", "dataDir": "/d"}, "pods": 3, "none": null});
+        let status = json!({"version": "0.1.0", "node": {"name": "a", "dataDir": "/d"}, "pods": 3, "none": null, "residentBytes": 12_000_000,
+            "uptimeSeconds": 130, "blockTimeMillis": 1_000});
         let text = render("unix:///d/run/api.sock", &status);
         assert!(text.starts_with("asked at:       unix:///d/run/api.sock\n"), "{text}");
         assert!(text.contains("node data dir:  /d\n") && text.contains("pods:           3\n"), "{text}");
+        assert!(text.contains("resident:       12.0 MB\n") && text.contains("uptime:         2m10s\n"), "{text}");
+        assert!(text.contains("block time:     1970-01-01T00:00:01Z\n"), "{text}");
         assert!(!text.contains("none"));
     }
 }
