@@ -1,7 +1,7 @@
 //! What every request shares: the node's handles, limits and counters; and one request as its action sees it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
@@ -20,10 +20,8 @@ use crate::base::codec;
 use crate::base::{Height, UnixMillis};
 use crate::ledger::{BlockContext, StateMachine, Transaction};
 use crate::orchestrator::client::Machine;
+use crate::orchestrator::machine::COMMAND_MAX;
 use crate::orchestrator::{Command, Key, Kind, Object, Principal};
-
-/// Most bytes of a command that is only tried out.
-const TRY_MAX: usize = 8 << 20;
 
 /// Shared by all requests.
 pub(super) struct Context {
@@ -56,7 +54,9 @@ impl Context {
     pub async fn submit(&self, principal: Principal, key: &Key, command: &Command) -> Result<Arc<Object>, ApiError> {
         let outcome = self.api.client.submit(principal, command).await;
         self.metrics.command(outcome.is_ok());
-        outcome.map_err(|e| error::from_client(e, key))?.ok_or_else(|| error::internal("the change left no object to show"))
+        outcome
+            .map_err(|e| error::from_client(e, key))?
+            .ok_or_else(|| error::internal("the change left no object to show"))
     }
 
     /// What [`Context::submit`] would answer, on a copy of the state: nothing is changed or written.
@@ -68,12 +68,14 @@ impl Context {
             time: UnixMillis(UnixMillis::now().0.max(snapshot.time.0 + 1)),
             parent: [0; 32],
         };
-        let payload = codec::encode::<TRY_MAX, _>(command).map_err(|e| error::too_large(format!("dryRun: {e}")))?;
+        let payload = codec::encode::<COMMAND_MAX, _>(command).map_err(|e| error::too_large(format!("dryRun: {e}")))?;
         let hash = crate::base::key::random().map_err(|e| error::internal(format!("dryRun: no randomness: {e}")))?;
         let transaction = Transaction { principal, signer: self.api.node, hash, payload };
-        let outcome = Machine {}.apply(&mut state, &block, &[transaction]).pop();
+        let outcome = Machine::default().apply(&mut state, &block, &[transaction]).pop();
         let outcome = outcome.ok_or_else(|| error::internal("dryRun: no outcome"))?;
-        outcome.map_err(|refusal| error::refused(refusal, key))?.ok_or_else(|| error::internal("dryRun: the change left no object to show"))
+        outcome
+            .map_err(|refusal| error::refused(refusal, key))?
+            .ok_or_else(|| error::internal("dryRun: the change left no object to show"))
     }
 
     /// [`Context::submit`], or [`Context::try_out`] where the caller asked for `dryRun`.
@@ -135,7 +137,8 @@ pub(super) struct Call {
     pub params: Vec<(String, String)>,
     pub query: Query,
     pub parts: Parts,
-    pub body: Body,
+    /// In a mutex that nobody locks: a body may move between threads but not be shared, and a call is shared.
+    pub body: Mutex<Body>,
 }
 
 impl Call {
@@ -160,9 +163,14 @@ impl Call {
         self.header("content-type")
     }
 
+    /// The body, for one who reads it as it comes.
+    pub fn take_body(&mut self) -> Body {
+        std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The whole body, within the limit.
     pub async fn read_body(&mut self) -> Result<Bytes, ApiError> {
-        extract::body(std::mem::take(&mut self.body), self.context.api.config.body_max).await
+        extract::body(self.take_body(), self.context.api.config.body_max).await
     }
 
     /// `?dryRun=All`; any other value is refused, so that a mistyped one never commits.
@@ -170,7 +178,9 @@ impl Call {
         match self.query.all("dryRun").as_slice() {
             [] => Ok(false),
             values if values.iter().all(|v| *v == "All") => Ok(true),
-            values => Err(error::bad_request(format!("dryRun: {:?} is not supported; only `All` is", values.join(",")))),
+            values => {
+                Err(error::bad_request(format!("dryRun: {:?} is not supported; only `All` is", values.join(","))))
+            }
         }
     }
 }

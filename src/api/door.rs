@@ -119,7 +119,9 @@ impl Door<'_> {
         if !self.token.is_empty() && blake3::hash(given.as_bytes()) == blake3::hash(self.token.as_bytes()) {
             return Ok(true);
         }
-        Err(error::unauthorized("the bearer token is not this node's; it stands in the file `token` of its data directory"))
+        Err(error::unauthorized(
+            "the bearer token is not this node's; it stands in the file `token` of its data directory",
+        ))
     }
 }
 
@@ -168,9 +170,18 @@ mod tests {
         for host in ["localhost", "LOCALHOST:8080", "127.0.0.1", "127.8.9.1:1", "[::1]", "[::1]:8080"] {
             assert_eq!(enter(tcp(), &[("host", host)]), Ok(false), "{host}");
         }
-        for host in
-            ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io:8080", "10.0.0.1", "", ":8080", "[::2]:8080", "::1", "[127.0.0.1]", "localhost:x"]
-        {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.nip.io:8080",
+            "10.0.0.1",
+            "",
+            ":8080",
+            "[::2]:8080",
+            "::1",
+            "[127.0.0.1]",
+            "localhost:x",
+        ] {
             assert_eq!(enter(tcp(), &[("host", host)]), Err(403), "{host}");
         }
         assert_eq!(enter(tcp(), &[]), Err(403));
@@ -208,7 +219,8 @@ mod tests {
     #[test]
     fn an_empty_token_opens_nothing() {
         let door = Door { node: NODE, token: "", address: "127.0.0.1:80".parse().unwrap(), uid: 1 };
-        let headers = HeaderMap::from_iter([(HOST, "localhost".parse().unwrap()), (AUTHORIZATION, "Bearer ".parse().unwrap())]);
+        let headers =
+            HeaderMap::from_iter([(HOST, "localhost".parse().unwrap()), (AUTHORIZATION, "Bearer ".parse().unwrap())]);
         assert_eq!(door.enter(tcp(), &Uri::from_static("/"), &headers).map_err(|e| e.code), Err(401));
     }
 

@@ -82,14 +82,20 @@ pub(super) fn missing(message: impl Into<String>) -> ApiError {
 }
 
 pub(super) fn method_not_allowed(method: &str, path: &str) -> ApiError {
-    new(405, "MethodNotAllowed", format!("the server does not allow this method on the requested resource: {method} {path}"))
+    new(
+        405,
+        "MethodNotAllowed",
+        format!("the server does not allow this method on the requested resource: {method} {path}"),
+    )
 }
 
 pub(super) fn not_acceptable(accept: &str) -> ApiError {
     new(
         406,
         "NotAcceptable",
-        format!("Accept {accept:?} names nothing that is served; application/json is (also with as=Table;v=v1;g=meta.k8s.io)"),
+        format!(
+            "Accept {accept:?} names nothing that is served; application/json is (also with as=Table;v=v1;g=meta.k8s.io)"
+        ),
     )
 }
 
@@ -144,8 +150,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// A refusal about the object at `key`.
-pub(super) fn refused(refusal: Refusal, _key: &Key) -> ApiError {
-    refusal.into()
+pub(super) fn refused(refusal: Refusal, key: &Key) -> ApiError {
+    ApiError::refused(refusal, key)
 }
 
 /// What the state machine or the ledger said.

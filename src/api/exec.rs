@@ -111,8 +111,7 @@ fn running_sandbox(call: &Call, uid: &crate::base::Uid, name: &str, container: &
     let sandbox = runtime.get(uid).filter(Sandbox::alive);
     let runs = sandbox.as_ref().is_some_and(|sandbox| {
         sandbox.records().borrow().iter().any(|record| {
-            record.name == container
-                && matches!(record.state, crate::container::spec::ContainerState::Running { .. })
+            record.name == container && matches!(record.state, crate::container::spec::ContainerState::Running { .. })
         })
     });
     sandbox.filter(|_| runs).ok_or_else(|| {
@@ -166,7 +165,12 @@ impl Session {
     }
 
     /// Carries bytes both ways until the process ends or the client leaves.
-    async fn serve(&self, mut process: Exec, sink: &mut SplitSink<WebSocket, Message>, source: SplitStream<WebSocket>) -> End {
+    async fn serve(
+        &self,
+        mut process: Exec,
+        sink: &mut SplitSink<WebSocket, Message>,
+        source: SplitStream<WebSocket>,
+    ) -> End {
         let (outgoing, mut to_send) = mpsc::channel(OUTGOING_MAX);
         let (sizes, mut resizes) = mpsc::channel(1);
         let stdin = process.stdin.take().filter(|_| self.wants.stdin);
@@ -264,12 +268,7 @@ async fn receive(
 }
 
 /// From the process to the client. What nobody wants is read all the same, or the process would stop for want of room.
-async fn pump(
-    from: Option<Box<dyn AsyncRead + Send + Unpin>>,
-    channel: u8,
-    wanted: bool,
-    to: mpsc::Sender<Message>,
-) {
+async fn pump(from: Option<Box<dyn AsyncRead + Send + Unpin>>, channel: u8, wanted: bool, to: mpsc::Sender<Message>) {
     let Some(mut from) = from else { return };
     let mut buffer = vec![0; READ_BYTES];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
@@ -329,7 +328,10 @@ mod tests {
     fn kubectl_finds_the_exit_code() {
         assert_eq!(exit_status(0)["status"], "Success");
         let status = exit_status(3);
-        assert_eq!((&status["reason"], &status["details"]["causes"][0]["reason"]), (&json!("NonZeroExitCode"), &json!("ExitCode")));
+        assert_eq!(
+            (&status["reason"], &status["details"]["causes"][0]["reason"]),
+            (&json!("NonZeroExitCode"), &json!("ExitCode"))
+        );
         assert_eq!(status["details"]["causes"][0]["message"], "3");
     }
 }

@@ -90,7 +90,10 @@ impl Query {
 
     pub fn number(&self, name: &str) -> Result<Option<u64>, ApiError> {
         self.get(name)
-            .map(|text| text.parse().map_err(|_| error::bad_request(format!("{name}: {text:?} must be a whole number, 0 or more"))))
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| error::bad_request(format!("{name}: {text:?} must be a whole number, 0 or more")))
+            })
             .transpose()
     }
 

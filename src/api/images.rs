@@ -128,9 +128,7 @@ pub(super) async fn pull(call: Call) -> Result<Response, ApiError> {
     Ok(lines(rest))
 }
 
-async fn finished(
-    result: oneshot::Receiver<Result<std::sync::Arc<Image>, ApiError>>,
-) -> Result<Value, ApiError> {
+async fn finished(result: oneshot::Receiver<Result<std::sync::Arc<Image>, ApiError>>) -> Result<Value, ApiError> {
     let image = result.await.map_err(|_| error::internal("the pull ended without a result"))??;
     Ok(json!({"image": *image}))
 }
@@ -150,7 +148,8 @@ pub(super) async fn import(mut call: Call) -> Result<Response, ApiError> {
     if let Some(tag) = &tag {
         image::normalise(tag).map_err(|e| from_image(&e))?;
     }
-    let upload = Upload::receive(&call.context.api.data_dir, std::mem::take(&mut call.body)).await?;
+    let body = call.take_body();
+    let upload = Upload::receive(&call.context.api.data_dir, body).await?;
     let images = call.context.api.images.import(&upload.path, tag.as_deref()).await.map_err(|e| from_image(&e))?;
     let images: Vec<Value> = images.iter().map(|image| json!(**image)).collect();
     Ok(json_response(StatusCode::CREATED, &json!({"images": images})))
@@ -185,7 +184,9 @@ impl Upload {
             file.write_all(&bytes).await.map_err(failed)?;
         }
         if size == 0 {
-            return Err(error::bad_request("the body is empty; send the archive (`docker save`, or an OCI layout as tar)"));
+            return Err(error::bad_request(
+                "the body is empty; send the archive (`docker save`, or an OCI layout as tar)",
+            ));
         }
         file.flush().await.map_err(failed)?;
         Ok(upload)

@@ -47,7 +47,8 @@ pub(super) fn logs(call: &Call) -> Result<Response, ApiError> {
         return never_started(pod, container, &object.meta.name);
     }
     let follow = options.follow && !call.query.flag("previous")?;
-    let mut tail = Tail { source, left: options.limit_bytes, options, follow, attempt: None, pieces: None, _permit: permit };
+    let mut tail =
+        Tail { source, left: options.limit_bytes, options, follow, attempt: None, pieces: None, _permit: permit };
     if let Some(attempt) = attempt {
         tail.open(attempt);
     }
@@ -84,7 +85,10 @@ pub(super) fn container<'a>(name: &str, pod: &'a Pod, wanted: Option<&str>) -> R
             names.join(" ")
         ))),
         (Some(wanted), _) => names.iter().find(|n| **n == wanted).copied().ok_or_else(|| {
-            error::bad_request(format!("container {wanted} is not valid for pod {name}, choose one of: [{}]", names.join(" ")))
+            error::bad_request(format!(
+                "container {wanted} is not valid for pod {name}, choose one of: [{}]",
+                names.join(" ")
+            ))
         }),
     }
 }
@@ -115,9 +119,7 @@ fn options(call: &Call) -> Result<Options, ApiError> {
             return Err(error::bad_request("sinceSeconds: may not be given together with sinceTime"));
         }
         (Some(0), None) => return Err(error::bad_request("sinceSeconds: must be more than 0")),
-        (Some(seconds), None) => {
-            Some(UnixMillis(UnixMillis::now().0.saturating_sub(seconds.saturating_mul(1000))))
-        }
+        (Some(seconds), None) => Some(UnixMillis(UnixMillis::now().0.saturating_sub(seconds.saturating_mul(1000)))),
         (None, Some(text)) => {
             let time: jiff::Timestamp = text.parse().map_err(|_| {
                 error::bad_request(format!("sinceTime: {text:?} must be a time such as 2026-01-31T12:00:00Z"))
@@ -225,7 +227,9 @@ fn over(pod: &Pod, container: &str) -> bool {
     if matches!(pod.status.phase, Phase::Succeeded | Phase::Failed) {
         return true;
     }
-    let Some(ContainerState::Terminated(end)) = status(pod, container).map(|status| &status.state) else { return false };
+    let Some(ContainerState::Terminated(end)) = status(pod, container).map(|status| &status.state) else {
+        return false;
+    };
     match pod.spec.restart_policy {
         RestartPolicy::Never => true,
         RestartPolicy::OnFailure => end.exit_code == 0,

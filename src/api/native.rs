@@ -9,6 +9,7 @@ use super::context::Call;
 use super::error::{self, json_response};
 use super::k8s::{self, ApiError};
 use super::metrics::{pods_by_phase, resident_bytes};
+use crate::orchestrator::object::{Candidate, Term};
 use crate::orchestrator::{Body as ObjectBody, Key, Kind};
 
 fn text(body: &'static str) -> Response {
@@ -80,7 +81,7 @@ pub(super) fn status(call: &Call) -> Response {
             "height": snapshot.height.0,
             "revision": snapshot.state.revision(),
             "blockTimeMillis": snapshot.time.0,
-            "chain": crate::base::id::hex(&api.client.chain()),
+            "chain": crate::base::id::hex(&api.client.ledger.chain()),
             "uptimeSeconds": call.context.started.elapsed().as_secs(),
             "residentBytes": resident_bytes(),
             "pods": pods,
@@ -94,4 +95,43 @@ pub(super) fn status(call: &Call) -> Response {
             "you": call.caller.0.to_string(),
         }),
     )
+}
+
+/// The scheduler's decision about a pod, with every term of every candidate.
+pub(super) fn explain(call: &Call) -> Result<Response, ApiError> {
+    let (namespace, name) = (call.param("namespace"), call.param("name"));
+    let snapshot = call.context.api.client.snapshot();
+    let key = Key { kind: Kind::Pod, namespace: namespace.into(), name: name.into() };
+    let object = snapshot.state.get(&key);
+    let Some((object, ObjectBody::Pod(pod))) = object.map(|object| (object, &object.body)) else {
+        return Err(error::missing(format!("pods {name:?} not found in namespace {namespace:?}")));
+    };
+    let placement = pod.placement.as_ref().map(|placement| {
+        let candidates: Vec<Value> = placement.candidates.iter().map(candidate).collect();
+        json!({
+            "height": placement.height.0, "atMillis": placement.at.0, "node": placement.node,
+            "lookedAt": placement.looked_at, "candidates": candidates,
+        })
+    });
+    let phase = format!("{:?}", pod.status.phase);
+    Ok(json_response(
+        StatusCode::OK,
+        &json!({
+            "pod": {"namespace": namespace, "name": name, "uid": object.meta.uid.to_string()},
+            "phase": phase, "reason": pod.status.reason, "message": pod.status.message,
+            "nodeName": pod.spec.node_name, "placement": placement,
+        }),
+    ))
+}
+
+fn candidate(candidate: &Candidate) -> Value {
+    // Fixed point is printed as decimal text, which loses nothing.
+    let term = |term: &Term| {
+        json!({"equation": term.equation, "name": term.name,
+            "value": term.value.to_string(), "weight": term.weight.to_string()})
+    };
+    json!({
+        "node": candidate.node, "refused": candidate.refused, "score": candidate.score.to_string(),
+        "terms": candidate.terms.iter().map(term).collect::<Vec<Value>>(),
+    })
 }

@@ -123,7 +123,8 @@ pub(super) async fn delete_collection(mut call: Call) -> Result<Response, ApiErr
     let deletions = objects.into_iter().map(|object| async move {
         let key = Key { kind: call.kind()?, namespace: object.meta.namespace.clone(), name: object.meta.name.clone() };
         // The very objects that were selected, not namesakes that came meanwhile.
-        let only = DeleteOptions { precondition: Precondition { uid: Some(object.meta.uid), revision: None }, ..*options };
+        let only =
+            DeleteOptions { precondition: Precondition { uid: Some(object.meta.uid), revision: None }, ..*options };
         match delete_one(call, key, &only).await {
             Ok(gone) => Ok(Some(gone)),
             Err(refused) if refused.code == 404 || refused.code == 409 => Ok(None),
@@ -182,7 +183,9 @@ impl DeleteOptions {
                 "dryRun" => match value.as_array().map(Vec::as_slice) {
                     Some([]) => {}
                     Some(values) if values.iter().all(|v| v == "All") => self.dry_run = true,
-                    _ => return Err(error::bad_request(format!("dryRun: {value} is not supported; only [\"All\"] is"))),
+                    _ => {
+                        return Err(error::bad_request(format!("dryRun: {value} is not supported; only [\"All\"] is")));
+                    }
                 },
                 "preconditions" => self.precondition = preconditions(value)?,
                 _ => return Err(error::bad_request(format!("DeleteOptions: unknown field {name:?}"))),
@@ -205,7 +208,8 @@ fn check_propagation(policy: Option<&str>) -> Result<(), ApiError> {
 /// `uid` and `resourceVersion` of a JSON object, as a precondition.
 fn preconditions(value: &Value) -> Result<Precondition, ApiError> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let uid = text("uid").map(|uid| Uid::parse(uid).ok_or_else(|| error::conflict(format!("uid: {uid:?} is no uid of an object here"))));
+    let uid = text("uid")
+        .map(|uid| Uid::parse(uid).ok_or_else(|| error::conflict(format!("uid: {uid:?} is no uid of an object here"))));
     let revision = text("resourceVersion").map(|revision| {
         revision.parse().map_err(|_| error::bad_request(format!("resourceVersion: {revision:?} must be a number")))
     });
@@ -258,9 +262,9 @@ fn check_revision(call: &Call, now: u64) -> Result<(), ApiError> {
         None | Some("NotOlderThan") if wanted > now => Err(error::timeout(format!(
             "resourceVersion: {wanted} is later than the newest, {now}; this node may have lost its data"
         ))),
-        Some("Exact") if wanted != now => Err(error::expired(format!(
-            "resourceVersion: only the newest, {now}, can be listed, not exactly {wanted}"
-        ))),
+        Some("Exact") if wanted != now => {
+            Err(error::expired(format!("resourceVersion: only the newest, {now}, can be listed, not exactly {wanted}")))
+        }
         None | Some("NotOlderThan" | "Exact") => Ok(()),
         Some(other) => {
             Err(error::bad_request(format!("resourceVersionMatch: {other:?} must be Exact or NotOlderThan")))

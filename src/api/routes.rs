@@ -128,9 +128,17 @@ pub fn table() -> Vec<Route> {
         let (collection, one) = if resource.kind.namespaced() {
             let inside = format!("/api/v1/namespaces/{{namespace}}/{plural}");
             // All namespaces at once: to read; and a pod without a path's namespace, as the specification types it.
-            table.push(row(&(Method::GET, "", Access::Local, Action::List), &format!("/api/v1/{plural}"), Some(resource)));
+            table.push(row(
+                &(Method::GET, "", Access::Local, Action::List),
+                &format!("/api/v1/{plural}"),
+                Some(resource),
+            ));
             if resource.kind == crate::orchestrator::Kind::Pod {
-                table.push(row(&(Method::POST, "", Access::Local, Action::Create), &format!("/api/v1/{plural}"), Some(resource)));
+                table.push(row(
+                    &(Method::POST, "", Access::Local, Action::Create),
+                    &format!("/api/v1/{plural}"),
+                    Some(resource),
+                ));
                 table.extend(POD.iter().map(|pod| row(pod, &format!("{inside}/{{name}}"), Some(resource))));
             }
             (inside.clone(), format!("{inside}/{{name}}"))
@@ -178,11 +186,10 @@ pub(super) fn service(context: Arc<Context>) -> Service {
         };
         router = router.route(&path, on(filter, handler));
     }
-    let router = router
-        .fallback(async |request: Request| error::no_route(request.uri().path()))
-        .method_not_allowed_fallback(async |request: Request| {
-            error::method_not_allowed(request.method().as_str(), request.uri().path())
-        });
+    let router =
+        router.fallback(async |request: Request| error::no_route(request.uri().path())).method_not_allowed_fallback(
+            async |request: Request| error::method_not_allowed(request.method().as_str(), request.uri().path()),
+        );
     Service { context, router }
 }
 
@@ -237,7 +244,12 @@ fn call(
     // No caller means the door was not passed, which no request can do.
     let caller: Caller = *request.extensions().get().ok_or_else(|| error::unauthorized("nobody is asking"))?;
     if route.access == Access::Operator && !caller.is_operator() {
-        return Err(error::forbidden(format!("only the operator may {} {}: {}", route.method, route.path, context.cure())));
+        return Err(error::forbidden(format!(
+            "only the operator may {} {}: {}",
+            route.method,
+            route.path,
+            context.cure()
+        )));
     }
     let params = params.map_err(|e| error::bad_request(format!("the path cannot be read: {e}")))?;
     let (parts, body) = request.into_parts();
@@ -248,7 +260,7 @@ fn call(
         params: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
         query: Query::parse(&parts.uri)?,
         parts,
-        body,
+        body: std::sync::Mutex::new(body),
     })
 }
 

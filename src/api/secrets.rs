@@ -11,8 +11,8 @@ use super::context::Context;
 use super::door::Caller;
 use super::error;
 use super::k8s::ApiError;
-use crate::base::seal::NamespaceKey;
 use crate::base::NodeId;
+use crate::base::seal::NamespaceKey;
 use crate::orchestrator::object::Secret;
 use crate::orchestrator::{Body, Command, Key, Kind, Object, Principal, State};
 
@@ -41,12 +41,14 @@ pub(super) async fn seal(
     let (namespace, name) = (object.meta.namespace.clone(), object.meta.name.clone());
     let key = namespace_key(context, &namespace, dry_run).await?;
     let old = old.and_then(|old| if let Body::Secret(secret) = &old.body { Some(secret) } else { None });
-    let values = secret.data.iter_mut().map(|(k, v)| {
-        (data_context(&namespace, &name, k), old.and_then(|old| old.data.get(k)), v)
-    });
-    let annotations = secret.sealed_annotations.iter_mut().map(|(k, v)| {
-        (annotation_context(&namespace, &name, k), old.and_then(|old| old.sealed_annotations.get(k)), v)
-    });
+    let values = secret
+        .data
+        .iter_mut()
+        .map(|(k, v)| (data_context(&namespace, &name, k), old.and_then(|old| old.data.get(k)), v));
+    let annotations = secret
+        .sealed_annotations
+        .iter_mut()
+        .map(|(k, v)| (annotation_context(&namespace, &name, k), old.and_then(|old| old.sealed_annotations.get(k)), v));
     for (place, before, value) in values.chain(annotations) {
         let same = before.filter(|sealed| key.decrypt(&place, sealed).is_ok_and(|plain| plain == *value));
         *value = match same {
@@ -191,7 +193,9 @@ impl<'a> Reader<'a> {
             self.keys.insert(namespace.clone(), key);
         }
         let Some(key) = self.keys.get(namespace) else {
-            return Err(error::unavailable(format!("the key of namespace {namespace:?} is gone, and its secrets with it")));
+            return Err(error::unavailable(format!(
+                "the key of namespace {namespace:?} is gone, and its secrets with it"
+            )));
         };
         unseal_with(key, secret, namespace, name).map_err(|e| {
             error::internal(format!("secret {namespace}/{name} cannot be unsealed: {}", error::chain(&e)))

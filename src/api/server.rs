@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -169,13 +168,8 @@ impl Listener {
 }
 
 /// Serves one connection until its client leaves or the node stops.
-async fn connection<S>(
-    stream: S,
-    peer: Peer,
-    service: Service,
-    stop: CancellationToken,
-    _permit: OwnedSemaphorePermit,
-) where
+async fn connection<S>(stream: S, peer: Peer, service: Service, stop: CancellationToken, _permit: OwnedSemaphorePermit)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let spoke = Arc::new(AtomicBool::new(false));
@@ -250,4 +244,3 @@ impl TryWrite for UnixStream {
         self.try_write(bytes)
     }
 }
-

@@ -85,7 +85,9 @@ pub(super) fn watch(call: Call, selector: Selector) -> Result<Response, ApiError
 /// What waits to be written.
 enum Item {
     Event(&'static str, Arc<Object>),
-    Bookmark { initial_end: bool },
+    Bookmark {
+        initial_end: bool,
+    },
     /// Said last.
     Error(ApiError),
 }
@@ -154,7 +156,8 @@ impl Watch {
                 return None;
             }
             let deadline = self.deadline;
-            let due = async { if let Some(at) = deadline { sleep_until(at).await } else { std::future::pending().await } };
+            let due =
+                async { if let Some(at) = deadline { sleep_until(at).await } else { std::future::pending().await } };
             let tick = async {
                 match &mut self.bookmarks {
                     Some(ticks) => ticks.tick().await,

@@ -5,6 +5,7 @@
 
 use crate::base::{Uid, UnixMillis};
 use crate::container::spec::{self, ContainerRecord};
+use crate::math::restart_backoff;
 use crate::orchestrator::object::{ContainerState, ContainerStatus, RestartPolicy, Terminated};
 
 /// The newest attempt of one container and how the one before it ended.
@@ -160,7 +161,8 @@ impl Backoff {
     pub fn delay(&self, failures: u32) -> u64 {
         match failures.checked_sub(2) {
             None => 0,
-            Some(n) => self.base.saturating_mul(1u64.checked_shl(n).unwrap_or(u64::MAX)).min(self.cap),
+            // The whole ceiling, as Kubernetes waits: a wait drawn anew at each look would never be over.
+            Some(n) => restart_backoff(self.base, self.cap, n, u64::MAX, 1.0),
         }
     }
 }

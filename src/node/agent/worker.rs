@@ -19,6 +19,7 @@ use super::status::{self, Seen, Waiting};
 use super::submit::Trouble;
 use super::{Context, chain, plan, process};
 use crate::base::{Uid, UnixMillis};
+use crate::container::image::normalise;
 use crate::container::logs;
 use crate::container::runtime::Sandbox;
 use crate::container::spec::{ContainerRecord, ContainerState};
@@ -298,10 +299,10 @@ impl Worker {
                     name: container.name.clone(),
                     history: history(&records, pod, &container.name, now),
                     waiting,
-                    image: match (image.and_then(|i| i.references.first()), before) {
-                        (Some(reference), _) => reference.clone(),
-                        (None, Some(before)) => before.image.clone(),
-                        (None, None) => container.image.clone(),
+                    image: match normalise(&container.image) {
+                        Ok(reference) if !container.image.is_empty() => reference,
+                        // The image of the container's own name, or a name that cannot be one.
+                        _ => image.and_then(|i| i.references.first()).unwrap_or(&container.image).clone(),
                     },
                     image_id: match (image, before) {
                         (Some(image), _) => image.id.clone(),
