@@ -51,7 +51,7 @@ enum Verb {
         #[command(flatten)]
         connection: Connection,
         #[command(flatten)]
-        status: super::status::Status,
+        show: super::status::Show,
     },
     #[cfg(not(feature = "full"))]
     #[command(hide = true)]
@@ -139,9 +139,9 @@ pub fn run(entroos: Entroos) -> anyhow::Result<u8> {
             super::block_on(super::image::run(&client, verb))
         }
         #[cfg(feature = "full")]
-        Verb::Status { connection, status } => {
+        Verb::Status { connection, show } => {
             let client = connection.client()?;
-            super::block_on(super::status::run(&client, &status))
+            super::block_on(super::status::run(&client, &show))
         }
         #[cfg(not(feature = "full"))]
         Verb::Pod(_) | Verb::Image(_) | Verb::Status(_) => Err(super::node::absent("this command")),

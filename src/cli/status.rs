@@ -8,14 +8,14 @@ use super::duration;
 use super::output::{self, Format};
 
 #[derive(Debug, Args)]
-pub struct Status {
+pub struct Show {
     /// What to print
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
 /// Shows what the node says of itself.
-pub async fn run(client: &Client, args: &Status) -> anyhow::Result<u8> {
+pub async fn run(client: &Client, args: &Show) -> anyhow::Result<u8> {
     let status = client.json(Ask::get("/entroos/v1/status")).await?;
     match args.output {
         Format::Table => output::write(render(&client.server.to_string(), &status))?,

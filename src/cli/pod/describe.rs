@@ -285,7 +285,7 @@ mod tests {
             "    Image:          alpine",
             "    State:          Terminated",
             "      Exit Code:    0",
-            "      S:   <set to the key 'k' in secret 's'>  Optional: false",
+            "      S:  <set to the key 'k' in secret 's'>  Optional: false",
             "  Type    Reason   Age                  From  Message",
             "  Normal  Started  10s (x3 over 70s)    n1    started c",
         ] {

@@ -21,7 +21,10 @@ fn render(namespace: &str, name: &str, answer: &Value) -> String {
     // The node may wrap the placement in what else it knows of the pod.
     let placement = if answer.get("candidates").is_some() { answer } else { &answer["placement"] };
     if placement.is_null() {
-        let why = answer["message"].as_str().filter(|why| !why.is_empty()).unwrap_or("the scheduler has not looked at it yet");
+        let why = answer["message"]
+            .as_str()
+            .filter(|why| !why.is_empty())
+            .unwrap_or("the scheduler has not looked at it yet");
         return format!("pod/{name} in {namespace}: {}\n", output::printable(why));
     }
     let node = placement["node"].as_str().filter(|node| !node.is_empty());
