@@ -187,7 +187,7 @@ mod tests {
         assert!(LN2_128.abs_diff(series) < 1 << 10);
         // log₂ e · ln 2 = 1
         let product = high_product(LOG2_E_64.cast_unsigned() << 63, LN2_64 << 64);
-        assert!((product >> 63) == (1 << 64) - 1);
+        assert!((product >> 63).abs_diff(1 << 64) <= 2);
         assert_eq!(ln(Fx::from_num(10)).to_string()[..19], "2.30258509299404568401"[..19]);
         assert_eq!(exp2(Fx::from_num(0.5)).to_string()[..19], "1.41421356237309504880"[..19]);
     }

@@ -251,7 +251,7 @@ pub struct Ready {
     pub since: UnixMillis,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Capacity {
     pub cpu: Millicores,
     pub memory: Bytes,
