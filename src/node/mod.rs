@@ -43,7 +43,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(2));
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
-        .max_blocking_threads(16)
+        .max_blocking_threads(64)
         .enable_all()
         .build()
         .context("cannot start the threads")?;

@@ -70,6 +70,7 @@ pub struct Agent {
 struct Context {
     agent: Agent,
     starts: Semaphore,
+    ends: Semaphore,
     pulls: Arc<Semaphore>,
 }
 
@@ -77,6 +78,7 @@ struct Context {
 pub fn spawn(agent: Agent, scope: &Scope) {
     let context = Arc::new(Context {
         starts: Semaphore::new(agent.config.starts_parallel),
+        ends: Semaphore::new(agent.config.starts_parallel),
         pulls: Arc::new(Semaphore::new(agent.config.pulls_parallel)),
         agent,
     });

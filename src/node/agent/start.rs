@@ -62,6 +62,10 @@ impl Worker {
         };
         let record = match sandbox.start(spec).await {
             Ok(record) => record,
+            // Its shim went down: the next look replaces the sandbox.
+            Err(_) if !sandbox.alive() => {
+                return Err(Stuck { waiting: Waiting::creating(), until: Some(UnixMillis::now()) });
+            }
             Err(e) => return Err(self.setback(container, "CreateContainerError", "Failed", &chain(&e))),
         };
         self.local(container).create.clear();

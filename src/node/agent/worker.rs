@@ -207,7 +207,7 @@ impl Worker {
             return Ok(Next::Again);
         }
         if let Err(problem) = &self.context.agent.runtime {
-            let message = format!("pods cannot run on this node: {problem}");
+            let message = problem.clone();
             let address = &self.context.agent.address;
             let status =
                 status::without_containers(Phase::Pending, "NodeCannotRunPods", &message, &pod.status, address);
@@ -394,6 +394,7 @@ impl Worker {
 
     async fn destroy(&mut self) -> Result<(), Trouble> {
         if let Some(sandbox) = &self.sandbox {
+            let _permit = self.context.ends.acquire().await;
             sandbox.destroy().await.map_err(|e| Trouble::Destroy(chain(&e)))?;
             self.sandbox = None;
             self.records = None;
