@@ -177,7 +177,8 @@ async fn stack(
     let total = manifest.layers().iter().fold(0u64, |sum, l| sum.saturating_add(l.size()));
     progress.send_modify(|p| (p.layers, p.total) = (u32::try_from(pairs.len()).unwrap_or(u32::MAX), total));
     let progress = Arc::new(progress);
-    let mut blobs = Blobs { tasks: JoinSet::new(), on_the_way: HashMap::new(), parallel: Arc::new(Semaphore::new(PARALLEL)) };
+    let mut blobs =
+        Blobs { tasks: JoinSet::new(), on_the_way: HashMap::new(), parallel: Arc::new(Semaphore::new(PARALLEL)) };
     for (descriptor, (pair, here)) in manifest.layers().iter().zip(pairs.iter().zip(&here)) {
         if descriptor.size() > layers.bytes_max() {
             let problem = LayerProblem::TooLarge(layers.bytes_max());
@@ -229,7 +230,14 @@ struct Blobs {
 }
 
 impl Blobs {
-    fn start(&mut self, registry: &Arc<Registry>, digest: String, size: u64, scratch: &Path, progress: &Arc<watch::Sender<Progress>>) {
+    fn start(
+        &mut self,
+        registry: &Arc<Registry>,
+        digest: String,
+        size: u64,
+        scratch: &Path,
+        progress: &Arc<watch::Sender<Progress>>,
+    ) {
         if self.on_the_way.contains_key(&digest) {
             return;
         }

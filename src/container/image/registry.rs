@@ -98,7 +98,8 @@ impl Registry {
 
     async fn manifest_once(&self, name: &str) -> Result<Result<Vec<u8>, Error>, Problem> {
         let scheme = if self.reference.is_loopback() { "http" } else { "https" };
-        let url = format!("{scheme}://{}/v2/{}/manifests/{name}", self.oci.resolve_registry(), self.reference.repository);
+        let url =
+            format!("{scheme}://{}/v2/{}/manifests/{name}", self.oci.resolve_registry(), self.reference.repository);
         let mut request = self.http.get(url).header(ACCEPT, MANIFEST_TYPES);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
@@ -136,7 +137,9 @@ impl Registry {
                     return Err(Error::Digest { what: blob.what, expected, actual });
                 }
                 // What came is worth nothing: from the start.
-                Problem::Digest(..) => transfer.restart().await.map_err(|e| self.fail(Problem::Transfer(e), attempt))?,
+                Problem::Digest(..) => {
+                    transfer.restart().await.map_err(|e| self.fail(Problem::Transfer(e), attempt))?
+                }
                 problem if attempt >= ATTEMPTS_MAX || !is_transient(&problem) => {
                     return Err(self.fail(problem, attempt));
                 }
@@ -241,9 +244,9 @@ fn redirects() -> reqwest::redirect::Policy {
 fn status(problem: &Problem) -> Option<u16> {
     match problem {
         Problem::Status(code) | Problem::Oci(OciDistributionError::ServerError { code, .. }) => Some(*code),
-        Problem::Oci(OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_)) => {
-            Some(401)
-        }
+        Problem::Oci(
+            OciDistributionError::UnauthorizedError { .. } | OciDistributionError::AuthenticationFailure(_),
+        ) => Some(401),
         Problem::Oci(OciDistributionError::RegistryError { envelope, .. }) => {
             envelope.errors.first().and_then(|e| match e.code {
                 OciErrorCode::Unauthorized | OciErrorCode::Denied => Some(401),
@@ -274,7 +277,9 @@ fn is_transient(problem: &Problem) -> bool {
         Some(code) => code >= 500 || code == 408,
         None => match problem {
             Problem::Transfer(_) | Problem::Truncated(..) => true,
-            Problem::Oci(OciDistributionError::RequestError(e)) | Problem::Http(e) => !e.is_builder() && !e.is_connect(),
+            Problem::Oci(OciDistributionError::RequestError(e)) | Problem::Http(e) => {
+                !e.is_builder() && !e.is_connect()
+            }
             _ => false,
         },
     }

@@ -9,12 +9,11 @@ mod tests;
 
 use std::future::Future;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
 use crate::base::{Uid, UnixMillis};
@@ -120,8 +119,8 @@ async fn changed(watch: Option<&Watch>) {
     }
 }
 
-/// Tells when something happens in a log's directory.
-struct Watch(AsyncFd<OwnedFd>);
+/// Tells when something happens in a log's directory. An inotify descriptor is read like a pipe.
+struct Watch(pipe::Receiver);
 
 impl Watch {
     fn new(log: &Path) -> io::Result<Self> {
@@ -130,14 +129,14 @@ impl Watch {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, dir, events)?;
-        AsyncFd::register(fd).map(Self).map_err(|e| e.into())
+        pipe::Receiver::from_owned_fd_unchecked(fd).map(Self)
     }
 
     /// One wake for all that happened; what it was does not matter.
     async fn changed(&self) {
-        let Ok(mut ready) = self.0.readable().await else { return };
-        let mut events = [0u8; 4096];
-        while rustix::io::read(&self.0, &mut events[..]).is_ok_and(|read| read > 0) {}
-        ready.clear_ready();
+        if self.0.readable().await.is_ok() {
+            let mut events = [0u8; 4096];
+            while self.0.try_read(&mut events).is_ok_and(|read| read > 0) {}
+        }
     }
 }

@@ -24,7 +24,8 @@ impl Log {
         self.dir.path().join("0.log")
     }
     fn line(&mut self, stream: &str, tag: &str, text: &str) {
-        writeln!(self.file, "2026-01-01T00:{:02}:{:02}.5Z {stream} {tag} {text}", self.second / 60, self.second % 60).unwrap();
+        writeln!(self.file, "2026-01-01T00:{:02}:{:02}.5Z {stream} {tag} {text}", self.second / 60, self.second % 60)
+            .unwrap();
         self.second += 1;
     }
     fn out(&mut self, text: &str) {
