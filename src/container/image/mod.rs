@@ -13,6 +13,7 @@ mod index;
 mod layers;
 mod pull;
 mod reference;
+mod registry;
 mod tarball;
 mod unpack;
 #[cfg(test)]
