@@ -144,3 +144,23 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// Whatever bytes come as a command: an outcome, never a panic, and no trace of what was refused.
+    #[test]
+    fn hostile_bytes_are_only_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>(), flip: u8) {
+        let mut chain = Chain::new();
+        let before = chain.state.revision();
+        bytes.insert(0, codec::FORMAT);
+        let mut bent = codec::encode::<COMMAND_MAX, _>(&Command::Create { object: with_secret_env(pod("p")) }).unwrap();
+        let at = at.index(bent.len());
+        bent[at] ^= flip;
+        let outcomes = chain.raw(&[(local(), id(1), &bytes), (local(), id(1), &bent)]);
+        prop_assert!(outcomes.iter().any(Result::is_ok) || chain.state.revision() == before);
+        let entry = chain.entries().iter().last().map(|(key, value)| (key.clone(), value.clone())).unwrap();
+        let (key, mut value) = entry;
+        let at = at % value.len();
+        value[at] ^= flip;
+        drop(machine::restore(&mut [(key, value), (bytes.clone(), bytes)].into_iter()));
+    }
+}
