@@ -11,6 +11,7 @@ use crate::math::{equation, evenness, rendezvous_tiebreak, shannon_entropy};
 
 /// A pod's placement in figures. Numbers are decimal text, exact to the last bit, so that a reader can do the sums again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     pub namespace: String,
     pub name: String,
@@ -34,6 +35,7 @@ pub struct Explanation {
 
 /// One node that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Choice {
     pub node: String,
     pub chosen: bool,
@@ -48,6 +50,7 @@ pub struct Choice {
 
 /// One factor of eq. 35.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Factor {
     pub equation: u8,
     pub name: String,
@@ -57,6 +60,7 @@ pub struct Factor {
 
 /// An equation as the catalogue has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rule {
     pub equation: u8,
     pub name: String,
@@ -65,6 +69,7 @@ pub struct Rule {
 
 /// One dimension of diversity over all nodes, weighed by stake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Diversity {
     pub dimension: String,
     pub classes: u32,
