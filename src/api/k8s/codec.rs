@@ -25,8 +25,8 @@ pub fn decode(
     validation: FieldValidation,
 ) -> Result<(Object, Vec<String>), ApiError> {
     meta::check_type(kind, value)?;
-    let object = read(kind, namespace, &At::root(value))
-        .map_err(|cause| ApiError::invalid(kind, &name_in(value), &[cause]))?;
+    let object =
+        read(kind, namespace, &At::root(value)).map_err(|cause| ApiError::invalid(kind, &name_in(value), &[cause]))?;
     let (unknown, mistyped) = match strict::unknown_fields(kind, value) {
         Ok(unknown) => (unknown, None),
         Err(why) => (std::collections::BTreeSet::new(), Some(why)),

@@ -51,7 +51,8 @@ fn decode_quantities(at: &At, key: &str) -> Result<Quantities, Cause> {
     let Some(at) = at.get(key)? else { return Ok(Quantities::default()) };
     let cpu = at.get("cpu")?.map(|at| {
         let message = "must be a number of cores such as 0.5, or thousandths of one such as 500m";
-        at.decimal_text().and_then(|t| parse_cpu(&t).ok_or_else(|| at.wrong(format!("{message}; is {}", brief(at.value)))))
+        at.decimal_text()
+            .and_then(|t| parse_cpu(&t).ok_or_else(|| at.wrong(format!("{message}; is {}", brief(at.value)))))
     });
     let memory = at.get("memory")?.map(|at| {
         let message = "must be a number of bytes such as 256Mi, 1.5Gi or 268435456";
@@ -63,13 +64,19 @@ fn decode_quantities(at: &At, key: &str) -> Result<Quantities, Cause> {
 
 fn decode_bandwidth(at: &At) -> Result<Option<u64>, Cause> {
     let Some(at) = at.get("bandwidth_min")? else { return Ok(None) };
-    let wrong = || at.wrong(format!("must be a bandwidth such as \"10Mbps\" (units bps, kbps, Mbps, Gbps), is {}", brief(at.value)));
+    let wrong = || {
+        at.wrong(format!(
+            "must be a bandwidth such as \"10Mbps\" (units bps, kbps, Mbps, Gbps), is {}",
+            brief(at.value)
+        ))
+    };
     at.value.as_str().and_then(parse_bandwidth).map(Some).ok_or_else(wrong)
 }
 
 fn decode_port(at: &At) -> Result<Port, Cause> {
     let number = at.number_of("containerPort", 1, u64::from(u16::MAX))?;
-    let number = number.ok_or_else(|| Cause::required(at.child_path("containerPort"), "is required, from 1 to 65535"))?;
+    let number =
+        number.ok_or_else(|| Cause::required(at.child_path("containerPort"), "is required, from 1 to 65535"))?;
     Ok(Port {
         name: at.text_of("name")?,
         container_port: u16::try_from(number).unwrap_or_default(),

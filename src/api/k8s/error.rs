@@ -41,7 +41,8 @@ impl Cause {
         Self {
             reason: "FieldValueNotSupported",
             field: field.into(),
-            message: "Kubernetes knows this field, but this version of EntroOS does not enforce it yet; remove it".into(),
+            message: "Kubernetes knows this field, but this version of EntroOS does not enforce it yet; remove it"
+                .into(),
         }
     }
 }

@@ -115,7 +115,5 @@ pub(super) fn encode_security(security: &Security) -> Value {
 fn print_decimal(value: Fx) -> Value {
     let text = value.to_string();
     let number: Option<serde_json::Number> = serde_json::from_str(&text).ok();
-    number
-        .filter(|n| parse_decimal(&n.to_string()) == Some(value))
-        .map_or_else(|| Value::String(text), Value::Number)
+    number.filter(|n| parse_decimal(&n.to_string()) == Some(value)).map_or_else(|| Value::String(text), Value::Number)
 }

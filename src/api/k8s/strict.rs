@@ -82,9 +82,7 @@ fn normalise(value: &mut Value) {
 fn is_ours(path: &str) -> bool {
     matches!(
         pattern(path).as_str(),
-        "spec.constraints"
-            | "spec.containers[].resource_requirements"
-            | "spec.containers[].connectivity_requirements"
+        "spec.constraints" | "spec.containers[].resource_requirements" | "spec.containers[].connectivity_requirements"
     )
 }
 

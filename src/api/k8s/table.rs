@@ -138,8 +138,12 @@ fn node_cells(meta: &Meta, node: &Node, old: String) -> Vec<Value> {
     if node.unschedulable {
         status.push_str(",SchedulingDisabled");
     }
-    let roles: Vec<&str> =
-        meta.labels.keys().filter_map(|k| k.strip_prefix("node-role.kubernetes.io/")).filter(|r| !r.is_empty()).collect();
+    let roles: Vec<&str> = meta
+        .labels
+        .keys()
+        .filter_map(|k| k.strip_prefix("node-role.kubernetes.io/"))
+        .filter(|r| !r.is_empty())
+        .collect();
     let address = node.address.parse::<std::net::IpAddr>().map_or_else(|_| "<none>".into(), |ip| ip.to_string());
     let or_unknown = |text: &str| Value::from(if text.is_empty() { "<unknown>" } else { text });
     vec![

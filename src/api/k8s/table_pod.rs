@@ -44,7 +44,8 @@ pub(super) fn status(meta: &Meta, pod: &Pod) -> String {
     if meta.deleted.is_some() && !matches!(pod.status.phase, Phase::Succeeded | Phase::Failed) {
         return "Terminating".into();
     }
-    let mut said = if pod.status.reason.is_empty() { phase(pod.status.phase).into() } else { pod.status.reason.clone() };
+    let mut said =
+        if pod.status.reason.is_empty() { phase(pod.status.phase).into() } else { pod.status.reason.clone() };
     let mut running = false;
     for container in pod.status.containers.iter().rev() {
         match &container.state {
