@@ -115,7 +115,8 @@ impl Layout {
                 descriptor
             })
             .collect();
-        let index = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests});
+        let index =
+            json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests});
         let (digest, size) = self.blob(serde_json::to_vec(&index).unwrap());
         json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": size})
     }

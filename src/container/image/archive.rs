@@ -34,7 +34,13 @@ const INDEX_DEPTH_MAX: u32 = 3;
 const LINKS_MAX: u32 = 8;
 
 /// Reads every image in `path`. Their layers are held by `hold`.
-pub fn import(path: &Path, tag: Option<&str>, layers: &Layers, hold: &mut Hold, cancel: &Cancel) -> Result<Vec<Record>, Error> {
+pub fn import(
+    path: &Path,
+    tag: Option<&str>,
+    layers: &Layers,
+    hold: &mut Hold,
+    cancel: &Cancel,
+) -> Result<Vec<Record>, Error> {
     let tag = tag.map(normalise).transpose()?;
     let source = Source::open(path, layers, cancel)?;
     let mut found = if source.has("manifest.json")? {
@@ -48,7 +54,9 @@ pub fn import(path: &Path, tag: Option<&str>, layers: &Layers, hold: &mut Hold, 
         let unnamed = found.iter().filter(|f| f.references.is_empty()).count();
         match (found.as_mut_slice(), unnamed) {
             ([one], _) => one.references.push(tag),
-            (many, 1) => many.iter_mut().filter(|f| f.references.is_empty()).for_each(|f| f.references.push(tag.clone())),
+            (many, 1) => {
+                many.iter_mut().filter(|f| f.references.is_empty()).for_each(|f| f.references.push(tag.clone()))
+            }
             _ => return Err(Error::ManyUnnamed(unnamed)),
         }
     }
@@ -219,9 +227,7 @@ fn layout_manifest(
     match document::manifest(&layout_document(source, descriptor, "the manifest")?)? {
         Manifest::Image(manifest) => Ok((descriptor.digest().to_string(), manifest)),
         Manifest::Index(_) if depth == 0 => Err(Error::NotAnImage("its indexes name one another too deeply")),
-        Manifest::Index(index) => {
-            layout_manifest(source, name, document::choose(name, index.manifests())?, depth - 1)
-        }
+        Manifest::Index(index) => layout_manifest(source, name, document::choose(name, index.manifests())?, depth - 1),
     }
 }
 
@@ -322,10 +328,7 @@ impl Source {
             return Err(Error::DocumentTooLarge { what, max: DOCUMENT_BYTES_MAX });
         }
         let mut bytes = Vec::new();
-        reader
-            .take(DOCUMENT_BYTES_MAX)
-            .read_to_end(&mut bytes)
-            .map_err(|e| Error::Archive(self.path.join(name), e))?;
+        reader.take(DOCUMENT_BYTES_MAX).read_to_end(&mut bytes).map_err(|e| Error::Archive(self.path.join(name), e))?;
         Ok(bytes)
     }
 }

@@ -58,7 +58,9 @@ pub fn manifest(bytes: &[u8]) -> Result<Manifest, Error> {
     let malformed = |source| Error::Document { what: "the manifest", source };
     let shape: Shape = serde_json::from_slice(bytes).map_err(malformed)?;
     match (shape.manifests, shape.layers, shape.schema_version) {
-        (_, _, Some(1)) => Err(Error::NotAnImage("its manifest is of the old schema 1; push it again with a current tool")),
+        (_, _, Some(1)) => {
+            Err(Error::NotAnImage("its manifest is of the old schema 1; push it again with a current tool"))
+        }
         (Some(_), None, _) => serde_json::from_slice(bytes).map(Manifest::Index).map_err(malformed),
         (None, Some(_), _) => serde_json::from_slice(bytes).map(|m| Manifest::Image(Box::new(m))).map_err(malformed),
         _ => Err(Error::NotAnImage("its manifest names neither layers nor manifests")),
@@ -73,7 +75,9 @@ fn shown(platform: &Platform) -> String {
 /// The entry for this machine. `name`: what the error calls the image.
 pub fn choose<'a>(name: &str, descriptors: &'a [Descriptor]) -> Result<&'a Descriptor, Error> {
     let fits = |d: &&Descriptor| {
-        d.platform().as_ref().is_some_and(|p| p.os().to_string() == "linux" && p.architecture().to_string() == ARCHITECTURE)
+        d.platform()
+            .as_ref()
+            .is_some_and(|p| p.os().to_string() == "linux" && p.architecture().to_string() == ARCHITECTURE)
     };
     // One manifest that does not say what it is for: its configuration will.
     let only = || match descriptors {
@@ -83,7 +87,12 @@ pub fn choose<'a>(name: &str, descriptors: &'a [Descriptor]) -> Result<&'a Descr
     descriptors.iter().find(fits).or_else(only).ok_or_else(|| Error::Platform {
         name: name.into(),
         wanted: ARCHITECTURE,
-        available: descriptors.iter().filter_map(|d| d.platform().as_ref()).map(shown).filter(|p| p != "unknown/unknown").collect(),
+        available: descriptors
+            .iter()
+            .filter_map(|d| d.platform().as_ref())
+            .map(shown)
+            .filter(|p| p != "unknown/unknown")
+            .collect(),
     })
 }
 
@@ -167,7 +176,9 @@ mod tests {
 
     fn config(layers: usize) -> String {
         let ids = vec![format!("\"sha256:{}\"", "0".repeat(64)); layers].join(",");
-        format!(r#"{{"config":{{"Env":null,"Cmd":["sh"],"ExposedPorts":{{"80/tcp":{{}}}},"Volumes":null}},"rootfs":{{"diff_ids":[{ids}]}}}}"#)
+        format!(
+            r#"{{"config":{{"Env":null,"Cmd":["sh"],"ExposedPorts":{{"80/tcp":{{}}}},"Volumes":null}},"rootfs":{{"diff_ids":[{ids}]}}}}"#
+        )
     }
 
     #[test]

@@ -62,7 +62,9 @@ pub enum Error {
     // Registries.
     #[error("registry {registry} has no image {reference}; check the spelling and the tag")]
     NoSuchImage { registry: String, reference: String },
-    #[error("registry {registry} does not let anyone pull {reference} (or it does not exist): login is not supported yet")]
+    #[error(
+        "registry {registry} does not let anyone pull {reference} (or it does not exist): login is not supported yet"
+    )]
     Unauthorised { registry: String, reference: String },
     #[error("registry {registry} cannot be reached for {reference}; check the name, the network and the proxy")]
     Unreachable {

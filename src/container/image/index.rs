@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Image;
 use super::error::Error;
 use super::layers::Layer;
 use super::reference::{Reference, is_digest};
-use super::Image;
 
 const FORMAT: u32 = 1;
 
@@ -96,7 +96,8 @@ impl Index {
             }
         }
         let digits = name.strip_prefix("sha256:").unwrap_or(name);
-        let is_prefix = (4..=64).contains(&digits.len()) && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_prefix =
+            (4..=64).contains(&digits.len()) && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if is_prefix {
             let mut found = self.images.iter().filter(|r| r.image.id["sha256:".len()..].starts_with(digits));
             match (found.next(), found.next()) {

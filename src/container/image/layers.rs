@@ -257,8 +257,7 @@ impl Hold {
     ) -> Result<Layer, Error> {
         let too_large = Cell::new(false);
         let problem = |problem| {
-            let problem =
-                if too_large.get() { LayerProblem::TooLarge(self.layers.bytes_max) } else { problem };
+            let problem = if too_large.get() { LayerProblem::TooLarge(self.layers.bytes_max) } else { problem };
             if cancel.is_set() { Error::Cancelled } else { Error::Layer { diff_id: diff_id.into(), problem } }
         };
         let scratch = self.layers.scratch()?;

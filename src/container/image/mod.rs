@@ -106,7 +106,10 @@ impl Images {
         index.images.retain(|record| {
             let whole = record.dirs().all(|d| layers.is_here(d));
             if !whole {
-                tracing::warn!(image = record.image.id, "an image has lost layers and is forgotten; pull or import it again");
+                tracing::warn!(
+                    image = record.image.id,
+                    "an image has lost layers and is forgotten; pull or import it again"
+                );
             }
             whole
         });
@@ -115,7 +118,8 @@ impl Images {
         for record in &index.images {
             layers.name(record.dirs());
         }
-        let inner = Inner { index_path, index: Mutex::new(index), layers: Arc::new(layers), flights: pull::Flights::default() };
+        let inner =
+            Inner { index_path, index: Mutex::new(index), layers: Arc::new(layers), flights: pull::Flights::default() };
         Ok(Self(Arc::new(inner)))
     }
 

@@ -76,7 +76,9 @@ impl Reference {
             return Err(bad("the name must be in lower case"));
         }
         if !repository.split('/').all(is_component) {
-            return Err(bad("each part of the name must be lower-case letters and digits, with single `.`, `_`, `__` or dashes between them"));
+            return Err(bad(
+                "each part of the name must be lower-case letters and digits, with single `.`, `_`, `__` or dashes between them",
+            ));
         }
         let registry = if registry == "index.docker.io" { DEFAULT_REGISTRY } else { registry };
         let library = if registry == DEFAULT_REGISTRY && !repository.contains('/') { "library/" } else { "" };
@@ -116,9 +118,7 @@ fn is_hex(text: &str, length: usize) -> bool {
 
 fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    (1..=128).contains(&tag.len())
-        && word(tag.as_bytes()[0])
-        && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-')
+    (1..=128).contains(&tag.len()) && word(tag.as_bytes()[0]) && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-')
 }
 
 /// Docker's rule: the first part is a registry where it could not be part of a name on Docker Hub.
@@ -217,8 +217,16 @@ mod tests {
     #[test]
     fn plain_http_is_for_this_machine_alone() {
         let loopback = |r: &str| Reference::parse(r).unwrap().is_loopback();
-        assert!(["localhost/a", "localhost:5000/a", "127.0.0.1:5000/a", "127.9.8.7/a", "[::1]:5000/a", "[::1]/a"].iter().all(|r| loopback(r)));
-        assert!(!["a", "10.0.0.1:5000/a", "localhost.example.com/a", "127.0.0.1.nip.io/a", "[fe80::1]/a"].iter().any(|r| loopback(r)));
+        assert!(
+            ["localhost/a", "localhost:5000/a", "127.0.0.1:5000/a", "127.9.8.7/a", "[::1]:5000/a", "[::1]/a"]
+                .iter()
+                .all(|r| loopback(r))
+        );
+        assert!(
+            !["a", "10.0.0.1:5000/a", "localhost.example.com/a", "127.0.0.1.nip.io/a", "[fe80::1]/a"]
+                .iter()
+                .any(|r| loopback(r))
+        );
     }
 
     proptest::proptest! {

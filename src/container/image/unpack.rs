@@ -59,7 +59,9 @@ pub fn unpack<R: Read>(layer: R, root: OwnedFd, parents: &[&Path], rules: Rules)
     let parents = parents
         .iter()
         .rev()
-        .map(|&p| fs::open(p, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(at(b"lower layer")))
+        .map(|&p| {
+            fs::open(p, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(at(b"lower layer"))
+        })
         .collect::<Result<_, _>>()?;
     let mut unpacker = Unpacker {
         root: Rc::new(root),
@@ -210,7 +212,13 @@ impl Unpacker {
         fs::futimens(&file, &times(entry.mtime)).map_err(at(path))
     }
 
-    fn copy<R: Read>(&mut self, to: &mut std::fs::File, mut left: u64, path: &[u8], body: &mut Tar<R>) -> Result<(), Problem> {
+    fn copy<R: Read>(
+        &mut self,
+        to: &mut std::fs::File,
+        mut left: u64,
+        path: &[u8],
+        body: &mut Tar<R>,
+    ) -> Result<(), Problem> {
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
             let read = match body.read(&mut self.buffer[..most]) {
@@ -306,7 +314,11 @@ impl Unpacker {
                 continue;
             }
             let key = OsStr::from_bytes(key);
-            let set = if follow { fs::setxattr(target, key, value, XattrFlags::empty()) } else { fs::lsetxattr(target, key, value, XattrFlags::empty()) };
+            let set = if follow {
+                fs::setxattr(target, key, value, XattrFlags::empty())
+            } else {
+                fs::lsetxattr(target, key, value, XattrFlags::empty())
+            };
             match set {
                 // Not on this file system, or not on this kind of file: as containerd, do without.
                 Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}

@@ -363,7 +363,12 @@ fn sparse_files_have_their_holes() {
     body.resize(512, 0);
     body.extend_from_slice(b"Aend");
     let tar = Maker::default()
-        .pax(&[("GNU.sparse.major", b"1"), ("GNU.sparse.minor", b"0"), ("GNU.sparse.name", b"holes"), ("GNU.sparse.realsize", b"8192")])
+        .pax(&[
+            ("GNU.sparse.major", b"1"),
+            ("GNU.sparse.minor", b"0"),
+            ("GNU.sparse.name", b"holes"),
+            ("GNU.sparse.realsize", b"8192"),
+        ])
         .raw(EntryType::Regular, b"GNUSparseFile.0/holes", b"", 0o644, &body)
         .file("after", "x")
         .end();
@@ -404,7 +409,12 @@ fn implied_directories_look_like_those_below() {
 #[test]
 fn a_parent_may_be_a_link_to_what_a_lower_layer_holds() {
     let mut ground = Ground::new();
-    let tar = Maker::default().symlink("lib", "usr/lib").file("lib/a", "a").symlink("run", "/var/run").file("run/b", "b").end();
+    let tar = Maker::default()
+        .symlink("lib", "usr/lib")
+        .file("lib/a", "a")
+        .symlink("run", "/var/run")
+        .file("run/b", "b")
+        .end();
     let layer = ground.unpack(&tar).unwrap();
     assert!(ground.root(&layer).join("usr/lib/a").is_file());
     assert!(ground.root(&layer).join("var/run/b").is_file());
