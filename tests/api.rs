@@ -88,8 +88,8 @@ async fn a_pod_is_created_changed_and_deleted() {
     let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io,application/json")];
     let rows = node.ask(Via::Tcp, "GET", "/api/v1/pods?labelSelector=a%3Db", &table, "").await.json();
     assert_eq!((&rows["kind"], &rows["rows"][0]["cells"][0]), (&json!("Table"), &json!("hello-entroos")));
-    let none = node.ask(Via::Tcp, "GET", "/api/v1/pods?labelSelector=a%3Dx", &[], "").await.json();
-    assert_eq!((&none["kind"], none["items"].as_array().unwrap().len()), (&json!("PodList"), 0));
+    let empty_list = node.ask(Via::Tcp, "GET", "/api/v1/pods?labelSelector=a%3Dx", &[], "").await.json();
+    assert_eq!((&empty_list["kind"], empty_list["items"].as_array().unwrap().len()), (&json!("PodList"), 0));
 
     let gone = node.ask(Via::Tcp, "DELETE", path, &[], r#"{"gracePeriodSeconds":0}"#).await;
     assert_eq!((gone.code, &gone.json()["kind"]), (200, &json!("Pod")), "{}", gone.text());
@@ -221,8 +221,8 @@ async fn secrets_are_sealed_and_shown_to_the_operator_alone() {
     let merge = [("content-type", "application/merge-patch+json")];
     let labelled = node.ask(Via::Tcp, "PATCH", &path, &merge, r#"{"metadata":{"labels":{"a":"b"}}}"#).await;
     assert_eq!(labelled.code, 200, "{}", labelled.text());
-    let patch = r#"[{"op":"copy","from":"/data/password","path":"/metadata/labels/p"}]"#;
-    let copied = node.ask(Via::Tcp, "PATCH", &path, &[("content-type", "application/json-patch+json")], patch).await;
+    let copy = r#"[{"op":"copy","from":"/data/password","path":"/metadata/labels/p"}]"#;
+    let copied = node.ask(Via::Tcp, "PATCH", &path, &[("content-type", "application/json-patch+json")], copy).await;
     assert_eq!(copied.code, 403);
     let kept = node.ask(Via::Unix, "GET", &path, &[], "").await.json();
     assert_eq!(kept["data"]["password"], "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5");

@@ -24,7 +24,7 @@ use crate::orchestrator::{Body as ObjectBody, Kind, State};
 /// Largest archive that can be uploaded.
 const UPLOAD_MAX: u64 = 16 << 30;
 /// An upload that says nothing for so long has broken off.
-const UPLOAD_SILENCE: Duration = Duration::from_secs(60);
+const UPLOAD_SILENCE: Duration = Duration::from_mins(1);
 /// Progress that waits for a slow client.
 const PROGRESS_MAX: usize = 16;
 
@@ -117,13 +117,11 @@ pub(super) async fn pull(call: Call) -> Result<Response, ApiError> {
             Some(step) => Some(step),
             None => steps.recv().await,
         };
-        match step {
-            Some(step) => Some((Ok(progress_line(&step)), Some((None, steps, result)))),
-            None => {
-                let last = finished(result).await.unwrap_or_else(|refused| json!({"error": refused.status()}));
-                Some((Ok(last), None))
-            }
+        if let Some(step) = step {
+            return Some((Ok(progress_line(&step)), Some((None, steps, result))));
         }
+        let last = finished(result).await.unwrap_or_else(|refused| json!({"error": refused.status()}));
+        Some((Ok(last), None))
     });
     Ok(lines(rest))
 }

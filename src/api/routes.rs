@@ -1,5 +1,6 @@
 //! The one table of routes: verb, path, who may call, what answers. A route that is not in it does not exist.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::http::Method;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
+use futures_util::FutureExt;
 
 use super::context::{Call, Context};
 use super::door::{Caller, Door, Peer};
@@ -18,7 +20,7 @@ use super::k8s::{self, ApiError, Resource};
 use super::{error, exec, images, logs, metrics, native, objects, patch};
 
 /// How long a request that does not stream may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Who may call a route. What a command may do is decided again where it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,7 +230,11 @@ async fn answer_route(
     request: Request,
 ) -> Response {
     let mut response = match call(&context, &route, params, request) {
-        Ok(call) => bounded(&route, call).await.unwrap_or_else(IntoResponse::into_response),
+        // A panic is our bug; it costs this request, not the connection of others, and the log has where it was.
+        Ok(call) => match AssertUnwindSafe(bounded(&route, call)).catch_unwind().await {
+            Ok(answer) => answer.unwrap_or_else(IntoResponse::into_response),
+            Err(_) => error::internal("a bug in the node: its log says more").into_response(),
+        },
         Err(refused) => refused.into_response(),
     };
     response.extensions_mut().insert(Label(route));

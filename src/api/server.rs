@@ -155,14 +155,11 @@ impl Listener {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + TryWrite + 'static,
     {
-        match self.permits.clone().try_acquire_owned() {
-            Ok(permit) => {
-                self.connections.spawn(connection(stream, peer, self.service.clone(), stop.clone(), permit));
-            }
-            Err(_) => {
-                warn!("all connections are taken: one is turned away");
-                let _ = stream.try_write_now(FULL);
-            }
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            self.connections.spawn(connection(stream, peer, self.service.clone(), stop.clone(), permit));
+        } else {
+            warn!("all connections are taken: one is turned away");
+            let _ = stream.try_write_now(FULL);
         }
     }
 }

@@ -27,11 +27,11 @@ use crate::ledger::Snapshot;
 use crate::orchestrator::{Change, Kind, Object, State};
 
 /// Between two bookmarks of a watch that wants them.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+const BOOKMARK_EVERY: Duration = Duration::from_mins(1);
 /// A piece of the body is closed once it is this long.
 const PIECE_BYTES: usize = 64 * 1024;
 /// The longest `timeoutSeconds` that can be counted; longer ones are as good as none.
-const TIMEOUT_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const TIMEOUT_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// Answers a list request that has `watch=true`.
 pub(super) fn watch(call: Call, selector: Selector) -> Result<Response, ApiError> {
