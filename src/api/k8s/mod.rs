@@ -12,22 +12,36 @@ mod error;
 mod event;
 mod meta;
 mod node;
+mod openapi;
+mod options;
+mod patch;
 mod pod;
 mod pod_status;
 mod proto;
 mod quantity;
 mod read;
 mod resource;
+mod schema;
+mod schema_types;
+mod selector;
+mod strategic;
 mod strict;
 mod table;
 mod table_pod;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub use body::parse_body;
 pub use codec::{decode, encode, encode_list};
 pub use discovery::{discovery, version};
 pub use error::{ApiError, Cause, explain};
+pub use openapi::openapi;
+pub use options::{DeleteOptions, delete_options};
+pub use patch::patch;
 pub use resource::{Resource, describe_key, resource, resources};
+pub use selector::Selector;
 pub use table::{table, table_event};
 
 /// What becomes of fields that Kubernetes does not know (`?fieldValidation=`).
@@ -50,28 +64,4 @@ pub enum PatchType {
     Merge,
     /// Kubernetes' own: lists of named things are merged by name.
     Strategic,
-}
-
-use crate::orchestrator::{Kind, Object};
-use serde_json::Value;
-
-/// Applies a patch to Kubernetes' JSON.
-pub fn patch(_kind: Kind, _current: &Value, _patch_type: PatchType, _patch: &Value) -> Result<Value, ApiError> {
-    todo!()
-}
-
-/// Label and field selectors.
-#[derive(Clone, Debug, Default)]
-pub struct Selector {}
-impl Selector {
-    pub fn parse(_kind: Kind, _labels: Option<&str>, _fields: Option<&str>) -> Result<Self, ApiError> {
-        todo!()
-    }
-    pub fn matches(&self, _object: &Object) -> bool {
-        todo!()
-    }
-}
-/// `/openapi/v3` and `/openapi/v3/api/v1`, likewise.
-pub fn openapi(_path: &str) -> Option<Value> {
-    todo!()
 }

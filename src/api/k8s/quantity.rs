@@ -106,7 +106,7 @@ pub(super) fn parse_decimal(text: &str) -> Option<Fx> {
         let exponent: i32 = exponent.parse().ok()?;
         let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let digits_only = whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
-        if !(-40..=20).contains(&exponent) || !digits_only || mantissa.len() > 40 {
+        if !(-40..=20).contains(&exponent) || !digits_only || whole.is_empty() || mantissa.len() > 40 {
             return None;
         }
         let digits = format!("{whole}{fraction}");
