@@ -35,7 +35,7 @@ pub fn evenness(shares: &[Fx], classes: u32) -> Fx {
 /// `p_d(c) = Σ_{j: c_d(j)=c} S_j / Σ_j S_j`
 ///
 /// `of_class`, `of_all`: sums of stake in one unit. Shares are of stake, not of identities: a thousand empty
-/// identities make no class. In [0, 1]. Source: of EntroOS. Edges: no stake at all counts as one class, share 1.
+/// identities make no class. In [0, 1]. Source: the catalogue itself. Edges: no stake at all counts as one class, share 1.
 #[must_use]
 pub fn class_share(of_class: u64, of_all: u64) -> Fx {
     super::fixed::ratio(of_class, of_all).map_or(Fx::ONE, |share| share.min(Fx::ONE))
@@ -45,7 +45,7 @@ pub fn class_share(of_class: u64, of_all: u64) -> Fx {
 ///
 /// `E = e + (1 − e)·(1 − o)`, `o = Σ_d λ_d·p_d(c_d(i))`
 ///
-/// `dimensions`: pairs (λ_d, p_d) of a dimension's weight and the share (eq. 13) of the node's class in it, Σλ = 1.
+/// `dimensions`: pairs `(λ_d, p_d)` of a dimension's weight and the share (eq. 13) of the node's class in it, Σλ = 1.
 /// `floor` = e in [½, 1): the score of a node that is as all others. E in [e, 1].
 /// Source: ordinariness, Leinster & Cobbold 2012. Edges: no dimensions give 1; o is held within [0, 1].
 #[must_use]

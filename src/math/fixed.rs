@@ -73,7 +73,7 @@ fn square_at_most(root: u128, bits: u128) -> bool {
     let (high, low) = (root >> 64, root & LOW);
     let low_square = low * low;
     // root² = (high²·2⁶⁴ + 2·high·low + low²/2⁶⁴)·2⁶⁴ + low² mod 2⁶⁴
-    let upper = (high * high << 64) + 2 * high * low + (low_square >> 64);
+    let upper = ((high * high) << 64) + 2 * high * low + (low_square >> 64);
     upper < bits || (upper == bits && low_square & LOW == 0)
 }
 

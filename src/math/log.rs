@@ -34,15 +34,15 @@ pub fn log2(x: Fx) -> Fx {
     let (inverse, log) = LOGS[(mantissa >> (63 - PARTS_BITS)) as usize % PARTS];
     // m/middle = 1 + ε with |ε| ≤ 2⁻⁸; the product is (1 + ε)·2¹²⁷.
     let epsilon = (mantissa * u128::from(inverse)).wrapping_sub(1 << 127).cast_signed() >> 63;
-    Fx::from_bits(exponent * ONE_64 + i128::from(log) + (ln_1p(epsilon) * LOG2_E_64 >> 64))
+    Fx::from_bits(exponent * ONE_64 + i128::from(log) + ((ln_1p(epsilon) * LOG2_E_64) >> 64))
 }
 
 /// ln(1 + ε) for ε·2⁶⁴ with |ε| ≤ 2⁻⁷: ε − ε²/2 + ε³/3 − …, whose ninth term is below 2⁻⁶⁶.
 fn ln_1p(epsilon: i128) -> i128 {
     const COEFFICIENTS: [i128; 8] =
         [ONE_64 / 8, ONE_64 / 7, ONE_64 / 6, ONE_64 / 5, ONE_64 / 4, ONE_64 / 3, ONE_64 / 2, ONE_64];
-    let sum = COEFFICIENTS.iter().fold(0, |sum, coefficient| coefficient - (epsilon * sum >> 64));
-    epsilon * sum >> 64
+    let sum = COEFFICIENTS.iter().fold(0, |sum, coefficient| coefficient - ((epsilon * sum) >> 64));
+    (epsilon * sum) >> 64
 }
 
 /// The natural logarithm of `x` > 0, with an error below 2⁻⁵⁸. [`Fx::MIN`] for what is not above zero.
@@ -65,7 +65,7 @@ pub fn exp2(x: Fx) -> Fx {
     let fraction = x.to_bits().cast_unsigned() & u128::from(u64::MAX);
     let part = (fraction >> (64 - PARTS_BITS)) as usize % PARTS;
     let rest = fraction & ((1 << (64 - PARTS_BITS)) - 1);
-    let power = u128::from(POWERS[part]) * exp_small(rest * LN2_64 >> 64);
+    let power = u128::from(POWERS[part]) * exp_small((rest * LN2_64) >> 64);
     // power = 2^fraction · 2¹²⁷
     let shift = u32::try_from(63 - whole).unwrap_or(u32::MAX);
     Fx::from_bits(power.checked_shr(shift).unwrap_or(0).cast_signed())
@@ -76,7 +76,7 @@ fn exp_small(y: u128) -> u128 {
     const ONE: u128 = 1 << 64;
     const COEFFICIENTS: [u128; 9] =
         [ONE / 40_320, ONE / 5_040, ONE / 720, ONE / 120, ONE / 24, ONE / 6, ONE / 2, ONE, ONE];
-    COEFFICIENTS.iter().fold(0, |sum, coefficient| coefficient + (y * sum >> 64))
+    COEFFICIENTS.iter().fold(0, |sum, coefficient| coefficient + ((y * sum) >> 64))
 }
 
 /// x^w for x ≥ 0, as 2^(w·log₂ x): an error below 2⁻⁵⁹·(1 + |w|) of the result or 2⁻⁶⁴, whichever is more.
@@ -92,6 +92,7 @@ pub fn pow(x: Fx, w: Fx) -> Fx {
     }
 }
 
+#[allow(clippy::cast_possible_truncation)] // inverse < 1, so it has 64 bits
 const fn logs() -> [(u64, u64); PARTS] {
     let mut table = [(0, 0); PARTS];
     let mut i = 0;
@@ -123,6 +124,7 @@ const fn log2_bits(mut m: u128) -> u64 {
     bits
 }
 
+#[allow(clippy::cast_possible_truncation)] // the upper half of 128 bits
 const fn powers() -> [u64; PARTS] {
     let mut table = [0; PARTS];
     let mut i = 0;

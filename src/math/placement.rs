@@ -25,7 +25,7 @@ pub fn dominant_share(resources: &[(u64, u64)]) -> Fx {
 ///
 /// `a = q·f / (‖q‖‖f‖)`, `q_r = req_r/cap_r`, `f_r = free_r/cap_r`
 ///
-/// `resources`: pairs (q_r, f_r), each ≥ 0. a in [0, 1], a cosine. Source: Grandl et al. 2014 (Tetris).
+/// `resources`: pairs `(q_r, f_r)`, each ≥ 0. a in [0, 1], a cosine. Source: Grandl et al. 2014 (Tetris).
 /// Edges: a pod that asks for nothing fits anywhere (1); a node with nothing free fits nothing (0).
 #[must_use]
 pub fn fit_alignment(resources: &[(Fx, Fx)]) -> Fx {
@@ -52,7 +52,7 @@ pub fn fit_alignment(resources: &[(Fx, Fx)]) -> Fx {
 ///
 /// `1 / (1 + Σ_r (free_r/cap_r − min_r' free_r'/cap_r'))`, after placement
 ///
-/// `free`: free_r/cap_r in [0, 1]. In (0, 1], 1 where nothing is stranded. Source: of EntroOS.
+/// `free`: `free_r/cap_r` in [0, 1]. In (0, 1], 1 where nothing is stranded. Source: the catalogue itself.
 /// Edges: no resources give 1.
 #[must_use]
 pub fn stranded_capacity(free: &[Fx]) -> Fx {
@@ -65,7 +65,7 @@ pub fn stranded_capacity(free: &[Fx]) -> Fx {
 ///
 /// `1 − (max_r u_r − min_r u_r)`, after placement
 ///
-/// `used`: u_r in [0, 1]. In [0, 1]. Source: Kubernetes `NodeResourcesBalancedAllocation`. Edges: no resources give 1.
+/// `used`: `u_r` in [0, 1]. In [0, 1]. Source: Kubernetes `NodeResourcesBalancedAllocation`. Edges: no resources give 1.
 #[must_use]
 pub fn balance(used: &[Fx]) -> Fx {
     let most = used.iter().copied().max().unwrap_or(Fx::ZERO);
@@ -77,7 +77,7 @@ pub fn balance(used: &[Fx]) -> Fx {
 ///
 /// `min(1, (free − req)/cap)`
 ///
-/// `free`, `request`, `capacity`: bits per second. In [0, 1]. Source: of EntroOS.
+/// `free`, `request`, `capacity`: bits per second. In [0, 1]. Source: the catalogue itself.
 /// Edges: a request beyond what is free, or a link without capacity, gives 0.
 #[must_use]
 pub fn bandwidth_headroom(free: u64, request: u64, capacity: u64) -> Fx {
@@ -88,7 +88,7 @@ pub fn bandwidth_headroom(free: u64, request: u64, capacity: u64) -> Fx {
 ///
 /// `Π_k f_k^{w_k}`, computed as `2^(Σ w_k·log₂ f_k)`
 ///
-/// `terms`: pairs (f_k, w_k), f_k in [0, 1] and held within [`TERM_FLOOR`], 1 (so that one bad term does not veto), Σw = 1.
+/// `terms`: pairs `(f_k, w_k)`, `f_k` in [0, 1] and held within [`TERM_FLOOR`], 1 (so that one bad term does not veto), Σw = 1.
 /// In [2⁻⁶, 1]. Source: weighted geometric mean. Edges: no terms give 1.
 #[must_use]
 pub fn placement_score(terms: &[(Fx, Fx)]) -> Fx {

@@ -82,7 +82,7 @@ fn create(run: &mut Run, input: &Input, mut object: Object) -> Outcome {
         ..object.meta
     };
     match &object.body {
-        Body::Pod(pod) if !pod.spec.node_name.is_empty() => scheduler::bind_named(run, object).map(Some),
+        Body::Pod(pod) if !pod.spec.node_name.is_empty() => scheduler::bind_named(run, &object).map(Some),
         Body::Pod(_) => {
             run.fresh.push(key);
             Ok(Some(run.state.put(object)))

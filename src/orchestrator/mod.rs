@@ -10,6 +10,7 @@ pub mod command;
 mod commands;
 mod deletion;
 mod events;
+pub mod explain;
 mod index;
 pub mod machine;
 mod names;
@@ -21,3 +22,6 @@ pub mod state;
 pub use command::{Command, Outcome, Precondition, Principal, Refusal};
 pub use object::{Body, Key, Kind, Meta, Object};
 pub use state::{Change, State};
+
+#[cfg(test)]
+mod tests;

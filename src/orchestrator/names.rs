@@ -72,7 +72,7 @@ pub fn subdomain(field: &str, text: &str) -> Result<(), Refusal> {
     Err(invalid(field, format!("{text:?} is not a DNS-1123 subdomain: use {rule}")))
 }
 
-/// A key of a ConfigMap or Secret.
+/// A key of a `ConfigMap` or Secret.
 pub fn data_key(field: &str, text: &str) -> Result<(), Refusal> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if (1..=SUBDOMAIN_MAX).contains(&text.len()) && text.bytes().all(good) && text != "." && !text.starts_with("..") {

@@ -167,7 +167,7 @@ impl<'a> Ranking<'a> {
             Verdict::Refused(_) => None,
         };
         let mut scored: Vec<(Fx, usize)> = verdicts.iter().enumerate().filter_map(fits).collect();
-        scored.sort_by(|a, b| b.0.cmp(&a.0));
+        scored.sort_by_key(|scored| std::cmp::Reverse(scored.0));
         // Only equals need a draw, and only those that will be shown.
         for equals in scored.chunk_by_mut(|a, b| a.0 == b.0).scan(0, |before, equals| {
             let shown = *before < Placement::CANDIDATES_MAX;
@@ -227,8 +227,8 @@ fn bound(run: &Run, object: &Object, node: &str, candidates: Vec<Candidate>, loo
 fn tell_scheduled(run: &mut Run, key: &Key, node: &str) {
     let Some(uid) = run.state.get(key).map(|object| object.meta.uid) else { return };
     let message = format!("Successfully assigned {}/{} to {node}", key.namespace, key.name);
-    let note = Note { warning: false, reason: "Scheduled".to_owned(), message };
-    events::record(run, key, uid, events::SCHEDULER, &note);
+    let assigned = Note { warning: false, reason: "Scheduled".to_owned(), message };
+    events::record(run, key, uid, events::SCHEDULER, &assigned);
 }
 
 /// Says why no node could take the pod; once, until the answer is another.
@@ -259,7 +259,7 @@ fn fail(run: &mut Run, object: &Arc<Object>, network: &Network, ranking: &Rankin
 }
 
 /// Places a pod that is being made and whose maker named the node: there or nowhere.
-pub fn bind_named(run: &mut Run, object: Object) -> Result<Arc<Object>, Refusal> {
+pub fn bind_named(run: &mut Run, object: &Object) -> Result<Arc<Object>, Refusal> {
     const FIELD: &str = "spec.nodeName";
     let Some(pod) = object.as_pod() else { return Err(invalid(FIELD, "is for pods")) };
     let network = Network::new(run.state);
@@ -273,7 +273,7 @@ pub fn bind_named(run: &mut Run, object: Object) -> Result<Arc<Object>, Refusal>
         let reasons = names::cut(filter::details(reasons), REFUSED_TEXT_MAX);
         return Err(invalid(FIELD, format!("node {name:?} cannot take the pod: {reasons}")));
     }
-    let object = bound(run, &object, &name, vec![candidate(&name, &verdict)], 1);
+    let object = bound(run, object, &name, vec![candidate(&name, &verdict)], 1);
     let key = object.key();
     let object = run.state.put(object);
     tell_scheduled(run, &key, &name);

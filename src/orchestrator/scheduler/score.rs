@@ -38,13 +38,13 @@ impl Score {
         let before = allocatable.minus(view.used);
         let after = before.minus(shape.demand);
         // A node without a resource has none of it free and none in use.
-        let share = |part: u64, whole: u64| ratio(part, whole).unwrap_or(Fx::ZERO);
+        let part_of = |part: u64, whole: u64| ratio(part, whole).unwrap_or(Fx::ZERO);
         let (cpu, memory) = (allocatable.cpu.0, allocatable.memory.0);
-        let free = [share(after.cpu.0, cpu), share(after.memory.0, memory)];
-        let used = [share(cpu - after.cpu.0, cpu), share(memory - after.memory.0, memory)];
+        let free = [part_of(after.cpu.0, cpu), part_of(after.memory.0, memory)];
+        let used = [part_of(cpu - after.cpu.0, cpu), part_of(memory - after.memory.0, memory)];
         let fit = [
-            (share(shape.demand.cpu.0, cpu), share(before.cpu.0, cpu)),
-            (share(shape.demand.memory.0, memory), share(before.memory.0, memory)),
+            (part_of(shape.demand.cpu.0, cpu), part_of(before.cpu.0, cpu)),
+            (part_of(shape.demand.memory.0, memory), part_of(before.memory.0, memory)),
         ];
         let bandwidth = (shape.demand.bandwidth > 0)
             .then(|| bandwidth_headroom(before.bandwidth, shape.demand.bandwidth, allocatable.bandwidth));
