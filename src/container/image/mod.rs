@@ -98,6 +98,7 @@ struct Inner {
 
 impl Images {
     /// Opens the directory; removes what an interrupted pull left.
+    #[allow(clippy::needless_pass_by_value, reason = "whoever opens the images is done with their configuration")]
     pub fn open(config: Config) -> Result<Self, Error> {
         let dir = config.data_dir.join("images");
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(Error::disk("create", &dir))?;

@@ -62,10 +62,10 @@ impl Flights {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         flights.retain(|_, f| f.work.upgrade().is_some_and(|w| w.peek().is_none()));
         let name = reference.to_string();
-        if let Some(flight) = flights.get(&name) {
-            if let Some(work) = flight.work.upgrade() {
-                return (work, flight.progress.clone());
-            }
+        if let Some(flight) = flights.get(&name)
+            && let Some(work) = flight.work.upgrade()
+        {
+            return (work, flight.progress.clone());
         }
         let (sender, receiver) = watch::channel(Progress::default());
         let images = images.clone();
@@ -194,7 +194,7 @@ async fn stack(
     for (at, (diff, chain)) in pairs.into_iter().enumerate() {
         let digest = manifest.layers()[at].digest();
         let last_use = manifest.layers()[at + 1..].iter().all(|l| l.digest() != digest);
-        let blob = blobs.wait(&digest.to_string()).await?;
+        let blob = blobs.wait(digest.as_ref()).await?;
         let below = done;
         (hold, done) = blocking(move |cancel| {
             let mut done = below;
@@ -221,11 +221,14 @@ async fn stack(
     Ok((hold, done))
 }
 
+/// Tells that a blob is whole, or why it never will be.
+type Arrival = oneshot::Receiver<Result<(), Error>>;
+
 /// Blobs on their way, each fetched once however many layers are made of it.
 struct Blobs {
     /// Ends the transfers when the pull ends.
     tasks: JoinSet<()>,
-    on_the_way: HashMap<String, (PathBuf, Option<oneshot::Receiver<Result<(), Error>>>)>,
+    on_the_way: HashMap<String, (PathBuf, Option<Arrival>)>,
     parallel: Arc<Semaphore>,
 }
 

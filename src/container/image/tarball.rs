@@ -144,8 +144,9 @@ impl<R: Read> Tar<R> {
 
     fn describe(&mut self, header: &Header, stored: u64, extensions: Extensions) -> Result<Entry, Error> {
         let path = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let link =
-            extensions.link.unwrap_or_else(|| header.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default());
+        let link = extensions
+            .link
+            .unwrap_or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default());
         let kind = kind(header.entry_type(), &path)?;
         // Only files have bytes; some writers give directories and links a size all the same.
         let has_bytes = kind == Kind::File;
@@ -335,7 +336,7 @@ fn kind(kind: EntryType, path: &[u8]) -> Result<Kind, Error> {
 }
 
 fn pieces(numbers: &[u64]) -> Result<Vec<Piece>, Error> {
-    if numbers.len() % 2 != 0 || numbers.len() > 2 * SPARSE_PIECES_MAX {
+    if !numbers.len().is_multiple_of(2) || numbers.len() > 2 * SPARSE_PIECES_MAX {
         return Err(Error::Malformed("sparse map"));
     }
     Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())

@@ -94,11 +94,11 @@ async fn the_tail_counts_whole_lines_over_files() {
 #[tokio::test]
 async fn a_long_log_is_read_from_its_end() {
     let mut log = Log::new();
-    let long = "x".repeat(10_000);
+    let filler = "x".repeat(10_000);
     for n in 0..300 {
-        log.out(&format!("{n} {long}"));
+        log.out(&format!("{n} {filler}"));
     }
-    assert_eq!(text(&log.path(), tail(2)).await, format!("298 {long}\n299 {long}\n"));
+    assert_eq!(text(&log.path(), tail(2)).await, format!("298 {filler}\n299 {filler}\n"));
     assert_eq!(text(&log.path(), Options::default()).await.lines().count(), 300);
 }
 
