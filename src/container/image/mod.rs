@@ -157,10 +157,8 @@ impl Images {
         let image = self.find(name)?;
         let reference = normalise(name).ok().filter(|r| image.references.contains(r));
         let untag_only = reference.is_some() && image.references.len() > 1;
-        if !untag_only {
-            if let Some(pod) = in_use(&image) {
-                return Err(Error::InUse(name.into(), pod));
-            }
+        if !untag_only && let Some(pod) = in_use(&image) {
+            return Err(Error::InUse(name.into(), pod));
         }
         let this = self.clone();
         blocking(move |_| this.0.remove(&image, reference.filter(|_| untag_only).as_deref())).await

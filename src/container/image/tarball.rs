@@ -14,6 +14,9 @@ const EXTENSION_BYTES_MAX: u64 = 1 << 20;
 const PATH_BYTES_MAX: usize = 4096;
 /// Most pieces of one sparse file.
 const SPARSE_PIECES_MAX: usize = 1 << 16;
+/// Most extended attributes of one entry, and the size of one: more than the kernel takes.
+const XATTRS_MAX: usize = 128;
+const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Largest file, holes counted: what ext4 can hold.
 const FILE_BYTES_MAX: u64 = 1 << 44;
 
@@ -394,7 +397,13 @@ fn pax_record(key: &[u8], value: &[u8], to: &mut Extensions) -> Result<(), Error
         b"GNU.sparse.minor" => to.sparse_version.1 = number()?,
         b"GNU.sparse.name" => to.sparse_name = Some(value.to_vec()),
         b"GNU.sparse.size" | b"GNU.sparse.realsize" => to.sparse_size = Some(number()?),
-        b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => to.sparse_map.get_or_insert_default().push(number()?),
+        b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+            let map = to.sparse_map.get_or_insert_default();
+            if map.len() >= 2 * SPARSE_PIECES_MAX {
+                return Err(Error::Malformed("a sparse file has too many pieces"));
+            }
+            map.push(number()?);
+        }
         b"GNU.sparse.map" => {
             let numbers = text()?.split(',').filter(|n| !n.is_empty()).map(str::parse);
             to.sparse_map = Some(numbers.collect::<Result<_, _>>().map_err(|_| Error::Malformed("sparse map"))?);
@@ -402,6 +411,9 @@ fn pax_record(key: &[u8], value: &[u8], to: &mut Extensions) -> Result<(), Error
         _ => {
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                 to.xattrs.retain(|(n, _)| n != name);
+                if to.xattrs.len() >= XATTRS_MAX || value.len() > XATTR_BYTES_MAX {
+                    return Err(Error::Malformed("an entry has too many or too large extended attributes"));
+                }
                 to.xattrs.push((name.to_vec(), value.to_vec()));
             }
         }

@@ -85,7 +85,7 @@ async fn the_tail_counts_whole_lines_over_files() {
         }
     }
     for (lines, first) in [(1, 29), (5, 25), (10, 20), (11, 19), (30, 0), (99, 0)] {
-        let expected: String = (first..30).map(|n| format!("line {n}\n")).collect();
+        let expected = (first..30).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
         assert_eq!(text(&log.path(), tail(lines)).await, expected, "{lines} lines");
     }
     assert_eq!(text(&log.path(), tail(0)).await, "");
@@ -188,7 +188,7 @@ async fn nothing_is_lost_or_doubled_under_rotation() {
         end.send(()).unwrap();
         log
     });
-    let expected: String = (0..1500).map(|n| format!("{n}\n")).collect();
+    let expected = (0..1500).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat();
     assert_eq!(all(pieces).await, expected);
     drop(writer.await.unwrap());
 }
