@@ -151,3 +151,233 @@ impl Layout {
         }
     }
 }
+
+/// Debian's registry on a free port, serving over plain HTTP. `None`, loudly, where it is not installed.
+pub struct Registry {
+    process: std::process::Child,
+    pub address: String,
+    dir: tempfile::TempDir,
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Registry {
+    pub fn start() -> Option<Self> {
+        if std::process::Command::new("docker-registry").arg("--version").output().is_err() {
+            eprintln!("SKIPPED: docker-registry is not installed");
+            return None;
+        }
+        // Another process may take the port between our look and the registry's start: then once more.
+        (0..5).find_map(|_| Self::start_once())
+    }
+
+    fn start_once() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let address = format!("127.0.0.1:{port}");
+        let config = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{address}'}}\n",
+            dir.path().join("data").display()
+        );
+        fs::write(dir.path().join("config.yml"), config).unwrap();
+        let mut process = std::process::Command::new("docker-registry")
+            .arg("serve")
+            .arg(dir.path().join("config.yml"))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while process.try_wait().unwrap().is_none() {
+            if std::net::TcpStream::connect(&address).is_ok() {
+                return Some(Self { process, address, dir });
+            }
+            std::thread::yield_now();
+        }
+        None
+    }
+
+    /// Pushes a whole layout's blobs, and one manifest under a name.
+    pub async fn push(&self, layout: &Layout, repository: &str, tag: &str, manifest: &Value) {
+        let base = format!("http://{}/v2/{repository}", self.address);
+        let manifests = layout.blobs.iter().filter(|(_, b)| b.starts_with(b"{") && is_manifest(b));
+        for (digest, bytes) in &layout.blobs {
+            let started = http("POST", &format!("{base}/blobs/uploads/"), "", b"").await;
+            let location = started.header("location");
+            let joiner = if location.contains('?') { '&' } else { '?' };
+            let put =
+                http("PUT", &format!("{location}{joiner}digest={digest}"), "application/octet-stream", bytes).await;
+            assert_eq!(put.status, 201, "{put:?}");
+        }
+        // What an index names must be there before it: images first.
+        let mut manifests: Vec<_> = manifests.collect();
+        manifests.sort_by_key(|(_, b)| serde_json::from_slice::<Value>(b).unwrap()["manifests"].is_array());
+        for (digest, bytes) in manifests {
+            let kind = serde_json::from_slice::<Value>(bytes).unwrap()["mediaType"].as_str().unwrap().to_owned();
+            for name in [digest.as_str()].into_iter().chain((manifest["digest"] == digest.as_str()).then_some(tag)) {
+                let put = http("PUT", &format!("{base}/manifests/{name}"), &kind, bytes).await;
+                assert_eq!(put.status, 201, "{put:?}");
+            }
+        }
+    }
+
+    pub fn data(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
+    }
+}
+
+fn is_manifest(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(bytes).is_ok_and(|v| v["schemaVersion"] == 2)
+}
+
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    head: String,
+}
+
+impl Response {
+    fn header(&self, name: &str) -> String {
+        let lines = self.head.lines().filter_map(|l| l.split_once(": "));
+        lines.filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.to_owned()).next().unwrap_or_default()
+    }
+}
+
+/// As much HTTP as pushing takes.
+async fn http(method: &str, url: &str, kind: &str, body: &[u8]) -> Response {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
+    let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+    let head = format!(
+        "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let head = String::from_utf8_lossy(&answer).into_owned();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Response { status, head }
+}
+
+/// What a [`Faulty`] registry does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Breaks off the first answer with a layer in the middle.
+    TruncateOnce,
+    /// Breaks off so once, and then knows no ranges.
+    TruncateOnceNoRanges,
+    /// Breaks off every answer with a layer at once.
+    TruncateAlways,
+    /// One byte of each layer is another.
+    Lie,
+    /// Layers have more bytes than announced.
+    TooLong,
+    /// The manifest has no end.
+    EndlessManifest,
+    Unauthorised,
+    RateLimit,
+}
+
+/// A registry made of a layout, with faults.
+pub struct Faulty {
+    pub address: String,
+    /// Answers with a layer so far.
+    pub layers_sent: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Faulty {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+impl Faulty {
+    pub async fn start(layout: Layout, manifest: Value, fault: Fault) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let layers_sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (layout, count) = (std::sync::Arc::new(layout), layers_sent.clone());
+        let server = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                tokio::spawn(answer(stream, layout.clone(), manifest.clone(), fault, count.clone()));
+            }
+        });
+        Self { address, layers_sent, server }
+    }
+}
+
+async fn answer(
+    mut stream: tokio::net::TcpStream,
+    layout: std::sync::Arc<Layout>,
+    manifest: Value,
+    fault: Fault,
+    count: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => request.push(byte),
+            Err(_) => return,
+        }
+    }
+    let request = String::from_utf8(request).unwrap();
+    let path = request.split(' ').nth(1).unwrap();
+    let name = path.rsplit('/').next().unwrap();
+    let refuse = match fault {
+        Fault::Unauthorised => Some("401 Unauthorized"),
+        Fault::RateLimit => Some("429 Too Many Requests"),
+        _ => None,
+    };
+    if let Some(status) = refuse.filter(|_| path != "/v2/") {
+        let _ = stream
+            .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes())
+            .await;
+        return;
+    }
+    if fault == Fault::EndlessManifest && path.contains("/manifests/") {
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
+        while stream.write_all(&[b' '; 8192]).await.is_ok() {}
+        return;
+    }
+    let wanted =
+        if path.contains("/manifests/") && !name.contains(':') { manifest["digest"].as_str().unwrap() } else { name };
+    let Some((_, body)) = layout.blobs.iter().find(|(d, _)| d == wanted) else {
+        let status = if path == "/v2/" { "200 OK" } else { "404 Not Found" };
+        let _ = stream
+            .write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes())
+            .await;
+        return;
+    };
+    let mut body = body.clone();
+    let mut status = "200 OK";
+    let is_layer = body.starts_with(&[0x1f, 0x8b]);
+    let ranges = fault != Fault::TruncateOnceNoRanges;
+    let range = request.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+    if let Some(start) = range.and_then(|r| r.trim_end_matches('-').parse::<usize>().ok()).filter(|_| ranges) {
+        body.drain(..start);
+        status = "206 Partial Content";
+    }
+    let nth = if is_layer { count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) } else { 0 };
+    let mut send = body.len();
+    match fault {
+        Fault::Lie if is_layer => body[20] ^= 1,
+        Fault::TooLong if is_layer => body.extend_from_slice(b"more"),
+        Fault::TruncateOnce | Fault::TruncateOnceNoRanges if is_layer && nth == 0 => send /= 2,
+        Fault::TruncateAlways if is_layer => send = 0,
+        _ => {}
+    }
+    send = if fault == Fault::TooLong { body.len() } else { send };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    let _ = stream.write_all(head.as_bytes()).await;
+    let _ = stream.write_all(&body[..send]).await;
+}
