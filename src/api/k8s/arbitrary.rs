@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::base::{Bytes, Height, Millicores, NodeId, Uid, UnixMillis};
 use crate::math::fixed::Fx;
 use crate::orchestrator::object::{
-    Candidate, Capacity, ConfigMap, Constraints, Container, ContainerState, ContainerStatus, Deletion, EnvValue, EnvVar,
-    Event, Namespace, Node, NodeInfo, Note, Phase, Placement, Pod, PodSpec, PodStatus, Policy, Port, PullPolicy,
-    Quantities, Ready, RestartPolicy, Secret, Security, Terminated,
+    Candidate, Capacity, ConfigMap, Constraints, Container, ContainerState, ContainerStatus, Deletion, EnvValue,
+    EnvVar, Event, Namespace, Node, NodeInfo, Note, Phase, Placement, Pod, PodSpec, PodStatus, Policy, Port,
+    PullPolicy, Quantities, Ready, RestartPolicy, Secret, Security, Terminated,
 };
 use crate::orchestrator::{Body, Key, Kind, Meta, Object};
 
@@ -46,18 +46,7 @@ fn meta(kind: Kind) -> impl Strategy<Value = Meta> {
     (names, uid(), any::<u64>(), 0..9u64, time(), option::of(deletion), texts(), texts()).prop_map(
         move |((name, namespace, generate_name), uid, revision, generation, created, deleted, labels, annotations)| {
             let namespace = if kind.namespaced() { namespace } else { String::new() };
-            Meta {
-                name,
-                namespace,
-                generate_name,
-                uid,
-                revision,
-                generation,
-                created,
-                deleted,
-                labels,
-                annotations,
-            }
+            Meta { name, namespace, generate_name, uid, revision, generation, created, deleted, labels, annotations }
         },
     )
 }
@@ -82,8 +71,11 @@ fn security(container: bool) -> impl Strategy<Value = Security> {
 fn env() -> impl Strategy<Value = EnvVar> {
     let value = prop_oneof![
         text().prop_map(EnvValue::Literal),
-        (word(), word(), any::<bool>())
-            .prop_map(|(name, key, optional)| EnvValue::ConfigMapKey { name, key, optional }),
+        (word(), word(), any::<bool>()).prop_map(|(name, key, optional)| EnvValue::ConfigMapKey {
+            name,
+            key,
+            optional
+        }),
         (word(), word(), any::<bool>()).prop_map(|(name, key, optional)| EnvValue::SecretKey { name, key, optional }),
         prop_oneof![Just("metadata.name".to_owned()), word().prop_map(|key| format!("metadata.labels['{key}']"))]
             .prop_map(EnvValue::Field),
@@ -131,9 +123,8 @@ fn container() -> impl Strategy<Value = Container> {
 
 fn pod_spec() -> impl Strategy<Value = PodSpec> {
     let policy = prop_oneof![Just(RestartPolicy::Always), Just(RestartPolicy::OnFailure), Just(RestartPolicy::Never)];
-    let score = option::of(any::<u64>()).prop_map(|bits| Constraints {
-        entropy_score: bits.map(|bits| Fx::from_bits(i128::from(bits))),
-    });
+    let score = option::of(any::<u64>())
+        .prop_map(|bits| Constraints { entropy_score: bits.map(|bits| Fx::from_bits(i128::from(bits))) });
     let words = (text(), texts(), text());
     (vec(container(), 1..3), policy, 0..1_000_000u64, any::<bool>(), words, security(false), score).prop_map(
         |(containers, restart_policy, grace_seconds, host_network, words, security, constraints)| PodSpec {
@@ -214,9 +205,8 @@ fn placement() -> impl Strategy<Value = Placement> {
         terms: Vec::new(),
         score: Fx::ZERO,
     });
-    (time(), option::of(word()), vec(candidate, 0..3), any::<u32>()).prop_map(|(at, node, candidates, looked_at)| {
-        Placement { height: Height(1), at, node, candidates, looked_at }
-    })
+    (time(), option::of(word()), vec(candidate, 0..3), any::<u32>())
+        .prop_map(|(at, node, candidates, looked_at)| Placement { height: Height(1), at, node, candidates, looked_at })
 }
 
 fn node() -> impl Strategy<Value = Node> {
