@@ -39,29 +39,45 @@ pub fn verify(signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
         .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
 }
 
-/// Reads 32 secret bytes from `path`, or fills it with random ones first. A crash leaves the whole file or none.
+/// Reads 32 secret bytes from `path`, or fills it with random ones first. A crash leaves the whole file or none, and of
+/// two processes that begin at once both get the same bytes.
 ///
 /// # Errors
-/// Where the file cannot be read or written, or has another length.
+/// Where the file cannot be read or written, or has another length; names it.
 pub fn secret_file(path: &Path) -> io::Result<[u8; 32]> {
+    let named = |e: io::Error| io::Error::new(e.kind(), format!("key file `{}`: {e}", path.display()));
     match std::fs::read(path) {
-        Ok(bytes) => {
-            bytes.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "key file is not 32 bytes"))
-        }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            let secret = random()?;
-            let parent = path.parent().unwrap_or(Path::new("."));
-            let temporary = path.with_extension("new");
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-            file.write_all(&secret)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, path)?;
-            std::fs::File::open(parent)?.sync_all()?;
-            Ok(secret)
+            publish_secret(path).map_err(named)?;
+            std::fs::read(path)
         }
-        Err(e) => Err(e),
+        read => read,
     }
+    .and_then(|bytes| {
+        let length = bytes.len();
+        bytes.try_into().map_err(|_| {
+            let message = format!("{length} bytes long, not 32: restore it from a backup");
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
+    })
+    .map_err(named)
+}
+
+/// Puts random bytes at `path` unless somebody else was faster. The link makes the complete file visible at once and
+/// never replaces one.
+fn publish_secret(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temporary = parent.join(format!(".key-{}", super::id::hex(&random::<8>()?)));
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    let published = file.write_all(&random::<32>()?).and_then(|()| file.sync_all()).and_then(|()| {
+        match std::fs::hard_link(&temporary, path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        }
+    });
+    let removed = std::fs::remove_file(&temporary);
+    published.and(removed)?;
+    std::fs::File::open(parent)?.sync_all()
 }
 
 /// Random bytes from the kernel.
@@ -88,6 +104,22 @@ mod tests {
         assert!(verify(&key.id(), b"hello", &signature));
         assert!(!verify(&key.id(), b"hullo", &signature));
         std::fs::write(&path, b"short").unwrap();
-        assert!(NodeKey::load_or_create(&path).is_err());
+        let error = NodeKey::load_or_create(&path).err().unwrap().to_string();
+        assert!(error.contains("node.key") && error.contains("5 bytes"), "{error}");
+    }
+
+    #[test]
+    fn all_who_begin_at_once_get_the_same_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.key");
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(|| secret_file(&path).unwrap())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["node.key"]);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -4,6 +4,7 @@
 //! (so no `skip_serializing_if`, `flatten` or `untagged`). Kubernetes' shapes live in `api`, which parses into these.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,11 +38,85 @@ pub struct Key {
     pub name: String,
 }
 
+impl Key {
+    #[must_use]
+    pub fn new(kind: Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of a namespace.
+    #[must_use]
+    pub fn namespace(name: impl Into<String>) -> Self {
+        Self::new(Kind::Namespace, "", name)
+    }
+
+    /// The key of a node.
+    #[must_use]
+    pub fn node(name: impl Into<String>) -> Self {
+        Self::new(Kind::Node, "", name)
+    }
+
+    /// The key of a pod.
+    #[must_use]
+    pub fn pod(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self::new(Kind::Pod, namespace, name)
+    }
+}
+
+/// `pod default/hello`, `node n1`.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Namespace => "namespace",
+            Kind::Node => "node",
+            Kind::Pod => "pod",
+            Kind::ConfigMap => "configmap",
+            Kind::Secret => "secret",
+            Kind::Event => "event",
+        };
+        if self.namespace.is_empty() {
+            write!(f, "{kind} {}", self.name)
+        } else {
+            write!(f, "{kind} {}/{}", self.namespace, self.name)
+        }
+    }
+}
+
 /// One object of the state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub meta: Meta,
     pub body: Body,
+}
+
+impl Object {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.body.kind()
+    }
+
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key::new(self.kind(), &*self.meta.namespace, &*self.meta.name)
+    }
+
+    /// The pod, where it is one.
+    #[must_use]
+    pub fn as_pod(&self) -> Option<&Pod> {
+        if let Body::Pod(pod) = &self.body { Some(pod) } else { None }
+    }
+
+    /// The node, where it is one.
+    #[must_use]
+    pub fn as_node(&self) -> Option<&Node> {
+        if let Body::Node(node) = &self.body { Some(node) } else { None }
+    }
+
+    /// The event, where it is one.
+    #[must_use]
+    pub fn as_event(&self) -> Option<&Event> {
+        if let Body::Event(event) = &self.body { Some(event) } else { None }
+    }
 }
 
 /// What every object has. `uid`, `revision`, `generation`, `created` and `deleted` are set in `apply` alone.
@@ -79,6 +154,20 @@ pub enum Body {
     ConfigMap(ConfigMap),
     Secret(Secret),
     Event(Event),
+}
+
+impl Body {
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Node(_) => Kind::Node,
+            Self::Pod(_) => Kind::Pod,
+            Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Secret(_) => Kind::Secret,
+            Self::Event(_) => Kind::Event,
+        }
+    }
 }
 
 /// A namespace and the key its secrets are sealed under.
@@ -162,13 +251,37 @@ pub struct Ready {
     pub since: UnixMillis,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Capacity {
     pub cpu: Millicores,
     pub memory: Bytes,
     pub pods: u64,
     /// Bits per second.
     pub bandwidth: u64,
+}
+
+impl Capacity {
+    /// The sum, held at the most a number can be.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            cpu: Millicores(self.cpu.0.saturating_add(other.cpu.0)),
+            memory: Bytes(self.memory.0.saturating_add(other.memory.0)),
+            pods: self.pods.saturating_add(other.pods),
+            bandwidth: self.bandwidth.saturating_add(other.bandwidth),
+        }
+    }
+
+    /// What is left; nothing where more is taken than there is.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self {
+            cpu: Millicores(self.cpu.0.saturating_sub(other.cpu.0)),
+            memory: Bytes(self.memory.0.saturating_sub(other.memory.0)),
+            pods: self.pods.saturating_sub(other.pods),
+            bandwidth: self.bandwidth.saturating_sub(other.bandwidth),
+        }
+    }
 }
 
 /// What this node's owner lets pods do; advertised here, enforced by its agent whatever the ledger says.
@@ -201,6 +314,39 @@ pub struct Pod {
     pub status: PodStatus,
     /// The scheduler's decision or its last failure to make one; `None` before it looked.
     pub placement: Option<Placement>,
+}
+
+impl Pod {
+    /// What the scheduler sets aside for it.
+    #[must_use]
+    pub fn demand(&self) -> Capacity {
+        let one = |container: &Container| {
+            let requests = container.effective_requests();
+            Capacity {
+                cpu: requests.cpu.unwrap_or_default(),
+                memory: requests.memory.unwrap_or_default(),
+                pods: 0,
+                bandwidth: container.bandwidth_min.unwrap_or_default(),
+            }
+        };
+        let containers = self.spec.containers.iter().map(one).fold(Capacity::default(), Capacity::plus);
+        Capacity { pods: 1, ..containers }
+    }
+
+    /// Ended for good: it holds nothing of its node any more.
+    #[must_use]
+    pub const fn ended(&self) -> bool {
+        matches!(self.status.phase, Phase::Succeeded | Phase::Failed)
+    }
+
+    /// Whether it may do what an unprivileged container may not, or shows what a Secret holds: the operator's alone.
+    #[must_use]
+    pub fn privileged(&self) -> bool {
+        let secret = |container: &Container| {
+            container.env.iter().any(|variable| matches!(variable.value, EnvValue::SecretKey { .. }))
+        };
+        self.spec.host_network || self.spec.containers.iter().any(secret)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,1 +1,8 @@
-fn main() {}
+//! `mock_k8`: the node with orchestrator and API. All of it is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The node it runs re-executes this program for zygote and pod shims: before the first thread.
+    entroos::cli::sandbox_init().unwrap_or_else(|| entroos::cli::applet("mock_k8", std::env::args_os().skip(1)))
+}

@@ -1,129 +1,71 @@
 //! Kubernetes' shapes: parsed strictly, printed faithfully. Pure functions.
+//!
+//! Invariant: nothing is ignored. A field that Kubernetes does not know is named; one that it knows and we do not enforce
+//! is refused (`strict`). Kubernetes' types stop at this door: what leaves it is `orchestrator::Object`.
 
-use crate::base::UnixMillis;
-use crate::orchestrator::{Key, Kind, Object, Refusal};
-use serde_json::Value;
-use std::sync::Arc;
+mod body;
+mod codec;
+mod config;
+mod container;
+mod discovery;
+mod error;
+mod event;
+mod meta;
+mod node;
+mod openapi;
+mod options;
+mod patch;
+mod pod;
+mod pod_status;
+mod proto;
+mod quantity;
+mod read;
+mod resource;
+mod schema;
+mod schema_types;
+mod selector;
+mod strategic;
+mod strict;
+mod table;
+mod table_pod;
+mod time;
 
-/// A refusal in Kubernetes' words; becomes a `metav1.Status`.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    pub code: u16,
-    /// `NotFound`, `AlreadyExists`, `Conflict`, `Invalid`, `BadRequest`, `Forbidden`, …
-    pub reason: &'static str,
-    pub message: String,
-    /// Kubernetes' `details` (kind, name, causes).
-    pub details: Option<Value>,
-}
-impl ApiError {
-    pub fn status(&self) -> Value {
-        todo!()
-    }
-}
-impl From<Refusal> for ApiError {
-    fn from(_: Refusal) -> Self {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
 
-/// What kubectl can name.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Resource {
-    pub kind: Kind,
-    pub name: &'static str,
-    pub plural: &'static str,
-    pub singular: &'static str,
-    pub short_names: &'static [&'static str],
-    pub verbs: &'static [&'static str],
-}
-pub fn resources() -> &'static [Resource] {
-    todo!()
-}
+pub use body::parse_body;
+pub use codec::{decode, encode, encode_list};
+pub use discovery::{discovery, version};
+pub use error::{ApiError, Cause, explain};
+pub use openapi::openapi;
+pub use options::{DeleteOptions, delete_options};
+pub use patch::patch;
+pub use resource::{Resource, describe_key, resource, resources};
+pub use selector::Selector;
+pub use table::{table, table_event};
 
+/// What becomes of fields that Kubernetes does not know (`?fieldValidation=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldValidation {
+    /// Refused.
     Strict,
+    /// Dropped, with a warning.
     Warn,
+    /// Dropped.
     Ignore,
 }
 
+/// How a patch is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchType {
+    /// RFC 6902.
     Json,
+    /// RFC 7386.
     Merge,
+    /// Kubernetes' own: lists of named things are merged by name.
     Strategic,
-}
-
-/// Reads a body by its content type: JSON, YAML or Kubernetes' protobuf. Absent or unknown types are read as JSON or refused with 415.
-pub fn parse_body(_content_type: Option<&str>, _body: &[u8]) -> Result<Value, ApiError> {
-    todo!()
-}
-
-/// Kubernetes' JSON to our object. `namespace` is the path's. Unknown fields: by `validation`; a known field that is not
-/// enforced here is a 422 that names it, always. Warnings come back for the `Warning` header.
-/// Secrets: values are plain in the object returned (in `data` and `sealed_annotations`); the caller seals them before they become a command.
-pub fn decode(
-    _kind: Kind,
-    _namespace: &str,
-    _value: &Value,
-    _validation: FieldValidation,
-) -> Result<(Object, Vec<String>), ApiError> {
-    todo!()
-}
-
-/// Our object to Kubernetes' JSON, with `apiVersion` and `kind`. Secrets must hold plain values or none.
-pub fn encode(_object: &Object) -> Value {
-    todo!()
-}
-
-/// A `kind: …List`.
-pub fn encode_list(_kind: Kind, _objects: &[Arc<Object>], _revision: u64) -> Value {
-    todo!()
-}
-
-/// `kind: Table`. `include`: `Metadata` (default), `Object`, `None`.
-pub fn table(
-    _kind: Kind,
-    _objects: &[Arc<Object>],
-    _revision: u64,
-    _include: &str,
-    _headers: bool,
-    _now: UnixMillis,
-) -> Value {
-    todo!()
-}
-
-/// Applies a patch to Kubernetes' JSON.
-pub fn patch(_kind: Kind, _current: &Value, _patch_type: PatchType, _patch: &Value) -> Result<Value, ApiError> {
-    todo!()
-}
-
-/// Label and field selectors.
-#[derive(Clone, Debug, Default)]
-pub struct Selector {}
-impl Selector {
-    pub fn parse(_kind: Kind, _labels: Option<&str>, _fields: Option<&str>) -> Result<Self, ApiError> {
-        todo!()
-    }
-    pub fn matches(&self, _object: &Object) -> bool {
-        todo!()
-    }
-}
-
-pub fn version(_version: &str) -> Value {
-    todo!()
-}
-/// `/api`, `/apis`, `/api/v1` …: the document at this path, where it is a discovery document.
-pub fn discovery(_path: &str) -> Option<Value> {
-    todo!()
-}
-/// `/openapi/v3` and `/openapi/v3/api/v1`, likewise.
-pub fn openapi(_path: &str) -> Option<Value> {
-    todo!()
-}
-
-/// `v1/Pod default/hello`: for messages.
-pub fn describe_key(_key: &Key) -> String {
-    todo!()
 }
