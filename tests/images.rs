@@ -296,7 +296,8 @@ async fn where_nobody_listens_the_error_says_so() {
 
 fn run(dir: &Path, line: &str) {
     let words: Vec<_> = line.split(' ').collect();
-    let output = std::process::Command::new(words[0]).args(&words[1..]).current_dir(dir).output().unwrap();
+    let output =
+        std::process::Command::new(words[0]).args(&words[1..]).current_dir(dir).env("HOME", dir).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
