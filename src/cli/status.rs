@@ -87,7 +87,8 @@ fn words(key: &str) -> String {
             c => words.push(c),
         }
     }
-    words
+    // `Pending` of the phases begins with a capital.
+    words.trim_start().to_owned()
 }
 
 #[cfg(test)]
@@ -97,11 +98,11 @@ mod tests {
 
     #[test]
     fn every_field_the_node_tells_is_shown() {
-        let status = json!({"version": "0.1.0", "node": {"name": "a", "dataDir": "/d"}, "pods": 3, "none": null, "residentBytes": 12_000_000,
+        let status = json!({"version": "0.1.0", "node": {"name": "a", "dataDir": "/d"}, "pods": {"Running": 3}, "none": null, "residentBytes": 12_000_000,
             "uptimeSeconds": 130, "blockTimeMillis": 1_000});
         let text = render("unix:///d/run/api.sock", &status);
         assert!(text.starts_with("asked at:       unix:///d/run/api.sock\n"), "{text}");
-        assert!(text.contains("node data dir:  /d\n") && text.contains("pods:           3\n"), "{text}");
+        assert!(text.contains("node data dir:  /d\n") && text.contains("pods running:   3\n"), "{text}");
         assert!(text.contains("resident:       12.0 MB\n") && text.contains("uptime:         2m10s\n"), "{text}");
         assert!(text.contains("block time:     1970-01-01T00:00:01Z\n"), "{text}");
         assert!(!text.contains("none"));

@@ -157,9 +157,25 @@ fn containers<'a>(pods: impl Iterator<Item = &'a Value>, now: jiff::Timestamp) -
         let age = created.map(|then| u64::try_from(now.duration_since(then).as_secs()).unwrap_or(0));
         let age = age.map_or_else(|_| "?".to_owned(), |seconds| format!("{} ago", duration::human(seconds)));
         let name = text(&pod["metadata"]["name"]);
-        table.row([uid, text(&container["image"]), command, age, pod::state(pod), name]);
+        table.row([uid, text(&container["image"]), command, age, status(pod), name]);
     }
     table
+}
+
+/// Docker's words for where a container stands.
+fn status(pod: &Value) -> String {
+    let state = &pod["status"]["containerStatuses"][0]["state"];
+    let reason = |of: &Value| of["reason"].as_str().unwrap_or_default().to_owned();
+    if let Some(ended) = state.get("terminated") {
+        return format!("Exited ({})", ended["exitCode"]);
+    }
+    if state.get("running").is_some() {
+        return "Up".into();
+    }
+    match reason(&state["waiting"]) {
+        reason if !reason.is_empty() => format!("Created ({reason})"),
+        _ => pod["status"]["phase"].as_str().unwrap_or("Unknown").to_owned(),
+    }
 }
 
 /// A pod of one container that ends when it ends.

@@ -112,7 +112,7 @@ impl Refused {
                  (--data-dir DIR), and so does its token (--token)"
                     .into(),
             ),
-            (404, "NotFound") => Some("see what there is with `list`, in all namespaces with -A".into()),
+            (404, "NotFound") => Some("see what there is: `entroos pod list -A`, `entroos image list`".into()),
             (409, "Conflict") => Some("it was changed meanwhile: run the command again".into()),
             _ => None,
         }

@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use error::Error;
 pub use server::Server;
-pub use stream::Duplex;
+pub use stream::{Duplex, ReadsOn};
 pub use watch::{Watch, until};
 
 /// Most bytes of an answer that is taken whole (a list of a full node).

@@ -64,3 +64,40 @@ impl AsyncWrite for Duplex {
         }
     }
 }
+
+/// A stream whose reader goes on where the other side takes no more: what is written then goes nowhere.
+///
+/// A node that has told a program's exit code closes the connection. Were our answer to its last ping an error, the
+/// WebSocket would drop what has come and was not read yet: the output and the exit code.
+#[derive(Debug)]
+pub struct ReadsOn<S>(pub S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for ReadsOn<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReadsOn<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().0).poll_write(cx, buf).map(|written| match written {
+            Err(e) if gone(&e) => Ok(buf.len()),
+            written => written,
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_flush(cx).map(|flushed| match flushed {
+            Err(e) if gone(&e) => Ok(()),
+            flushed => flushed,
+        })
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
+fn gone(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}

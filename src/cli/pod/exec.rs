@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest, http::HeaderValue};
 
-use super::super::client::{Client, query};
+use super::super::client::{Client, Duplex, ReadsOn, query};
 use super::super::{output, terminal};
 use super::{Namespace, pod_path};
 
@@ -79,7 +79,7 @@ pub async fn run(client: &Client, args: &Exec) -> anyhow::Result<u8> {
     }
 }
 
-type Socket = tokio_tungstenite::WebSocketStream<super::super::client::Duplex>;
+type Socket = tokio_tungstenite::WebSocketStream<ReadsOn<Duplex>>;
 
 async fn connect(client: &Client, args: &Exec) -> anyhow::Result<Socket> {
     let mut pairs: Vec<(&str, String)> = args.command.iter().map(|word| ("command", word.clone())).collect();
@@ -96,7 +96,7 @@ async fn connect(client: &Client, args: &Exec) -> anyhow::Result<Socket> {
             .insert(name, value.parse().map_err(|_| anyhow!("the token holds characters that no header can"))?);
     }
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(PROTOCOL));
-    match tokio_tungstenite::client_async(request, client.connect().await?).await {
+    match tokio_tungstenite::client_async(request, ReadsOn(client.connect().await?)).await {
         Ok((socket, response)) => match response.headers().get("sec-websocket-protocol") {
             Some(protocol) if protocol == PROTOCOL => Ok(socket),
             _ => bail!("what answers at {} does not speak {PROTOCOL}", client.server),
@@ -210,5 +210,19 @@ mod tests {
         assert!(failed("x").is_err());
         let refused = exit_code(br#"{"status":"Failure","message":"no such program: foo","code":500}"#).unwrap_err();
         assert_eq!(refused.to_string(), "no such program: foo");
+    }
+
+    /// The node pings, sends the exit code and closes, before our pong is out: what has come counts all the same.
+    #[tokio::test]
+    async fn an_exit_code_is_read_though_the_node_has_closed() {
+        use tokio_tungstenite::tungstenite::protocol::Role;
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let mut node = tokio_tungstenite::WebSocketStream::from_raw_socket(theirs, Role::Server, None).await;
+        let status = [&[ERROR], br#"{"status":"Success"}"#.as_slice()].concat();
+        node.send(Message::Ping(Vec::new().into())).await.unwrap();
+        node.send(Message::binary(status)).await.unwrap();
+        drop(node);
+        let socket = tokio_tungstenite::WebSocketStream::from_raw_socket(ReadsOn(ours), Role::Client, None).await;
+        assert!(matches!(receive(socket).await.unwrap(), Ended::Exit(0)));
     }
 }

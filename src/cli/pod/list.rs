@@ -17,6 +17,7 @@ pub async fn run(client: &Client, args: &List) -> anyhow::Result<()> {
     let selectors: Vec<_> = args.selector.iter().map(|labels| ("labelSelector", labels.clone())).collect();
     let accept = accept(args.output);
     let mut printer = Printer::new(args.output, args.all_namespaces);
+    printer.watching = args.watch;
     loop {
         let list = client.json(Ask::get(format!("{path}{}", query(&selectors))).accept(accept)).await?;
         if args.watch {
@@ -77,6 +78,7 @@ fn accept(format: ListFormat) -> &'static str {
 struct Printer {
     format: ListFormat,
     namespaces: bool,
+    watching: bool,
     /// Of the columns printed so far; empty before the headings.
     widths: Vec<usize>,
     /// The headings of the first table: a watch's later ones leave them out.
@@ -85,7 +87,7 @@ struct Printer {
 
 impl Printer {
     fn new(format: ListFormat, namespaces: bool) -> Self {
-        Self { format, namespaces, widths: Vec::new(), columns: Vec::new() }
+        Self { format, namespaces, watching: false, widths: Vec::new(), columns: Vec::new() }
     }
 
     fn list(&mut self, list: &Value, namespace: &str) -> anyhow::Result<()> {
@@ -116,7 +118,9 @@ impl Printer {
     fn objects(&self, value: &Value) -> anyhow::Result<()> {
         match self.format {
             ListFormat::Yaml => {
-                output::write("---\n")?;
+                if self.watching {
+                    output::write("---\n")?;
+                }
                 output::value(Format::Yaml, value)
             }
             ListFormat::Name => {
