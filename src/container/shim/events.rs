@@ -135,7 +135,7 @@ impl Shim {
             Request::Signal { container, attempt, signal } => self.signal(container, attempt, signal),
             Request::Kill { container, attempt } => match self.running.get(&(container.clone(), attempt)) {
                 Some(running) => {
-                    self.hierarchy.kill(&running.cgroup);
+                    self.hierarchy.kill(&running.attempt.cgroup);
                     Reply::Done
                 }
                 None => Reply::Failed(Failure::NotRunning(container)),
