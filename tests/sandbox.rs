@@ -296,7 +296,7 @@ async fn root_in_the_container_cannot_lift_its_own_limit() {
                   mount -t cgroup2 c /tmp/c 2>&1; echo 1000000000 > /sys/fs/cgroup/memory/memory.limit_in_bytes; cat /proc/self/cgroup";
     let limits = Limits { memory: Some(Bytes(32 << 20)), pids: Some(20), ..Limits::default() };
     let (_, printed) = bed.run(1, ContainerSpec { limits, ..bed.sh(script) }).await;
-    assert!(printed.starts_with("0\n"), "no cgroup is mounted: {printed}");
+    assert!(printed.lines().any(|line| line == "0"), "no cgroup is mounted: {printed}");
     assert_eq!(printed.matches("ermission denied").count() + printed.matches("not permitted").count(), 2, "{printed}");
     assert!(printed.contains("nonexistent directory") || printed.contains("Read-only"), "{printed}");
     assert!(!printed.contains("entroos"), "the cgroup namespace hides where it is: {printed}");

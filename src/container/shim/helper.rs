@@ -141,16 +141,7 @@ impl Shim {
         stdio: Option<[OwnedFd; 3]>,
     ) -> Result<(Report, Option<OwnedFd>), String> {
         let failure = FailurePipe::new().map_err(|e| text(&e))?;
-        let mut builder = self.builder(&attempt.id, &failure)?;
-        let mut console = None;
-        match stdio {
-            Some(stdio) => builder = with_stdio(builder, stdio, user.uid)?,
-            None => {
-                let new = Console::new(&attempt.bundle).map_err(|e| text(&e))?;
-                builder = builder.with_console_socket(Some(new.path.clone()));
-                console = Some(new);
-            }
-        }
+        let (builder, console) = self.builder(attempt, &failure, stdio, user.uid)?;
         let init = builder.as_init(&attempt.bundle).with_systemd(false).with_detach(true).as_sibling(true);
         let mut container = init.build().map_err(|e| text(&e))?;
         let pid = container.pid().ok_or("the container has no first process")?.as_raw();
@@ -174,16 +165,7 @@ impl Shim {
             let process_file = bundle.join("process.json");
             fs::write(&process_file, serde_json::to_vec(&process).map_err(|e| text(&e))?).map_err(|e| text(&e))?;
             let failure = FailurePipe::new().map_err(|e| text(&e))?;
-            let mut builder = self.builder(&running.attempt.id, &failure)?;
-            let mut console = None;
-            match stdio {
-                Some(stdio) => builder = with_stdio(builder, stdio, user.uid)?,
-                None => {
-                    let new = Console::new(bundle).map_err(|e| text(&e))?;
-                    builder = builder.with_console_socket(Some(new.path.clone()));
-                    console = Some(new);
-                }
-            }
+            let (builder, console) = self.builder(&running.attempt, &failure, stdio, user.uid)?;
             let tenant = builder
                 .as_tenant()
                 .with_detach(true)
@@ -204,21 +186,30 @@ impl Shim {
         })
     }
 
-    fn builder(&self, id: &str, failure: &FailurePipe) -> Result<ContainerBuilder, String> {
+    /// What first processes and those that join have in common; without `stdio` they get a terminal.
+    fn builder(
+        &self,
+        attempt: &Attempt,
+        failure: &FailurePipe,
+        stdio: Option<[OwnedFd; 3]>,
+        uid: u32,
+    ) -> Result<(ContainerBuilder, Option<Console>), String> {
         let state = self.run.join("state");
         fs::create_dir_all(&state).map_err(|e| text(&e))?;
-        let builder = ContainerBuilder::new(id.to_owned(), SyscallType::default());
-        Ok(builder.with_root_path(state).map_err(|e| text(&e))?.with_executor(failure.launcher(&self.filter)))
+        let builder = ContainerBuilder::new(attempt.id.clone(), SyscallType::default());
+        let builder =
+            builder.with_root_path(state).map_err(|e| text(&e))?.with_executor(failure.launcher(&self.filter));
+        let Some(stdio) = stdio else {
+            let console = Console::new(&attempt.bundle).map_err(|e| text(&e))?;
+            return Ok((builder.with_console_socket(Some(console.path.clone())), Some(console)));
+        };
+        for fd in &stdio {
+            // The program's ways belong to its user, so that it may open `/dev/stdout` again.
+            nix::unistd::fchown(fd.as_raw_fd(), Some(nix::unistd::Uid::from_raw(uid)), None).map_err(|e| text(&e))?;
+        }
+        let [input, output, errors] = stdio;
+        Ok((builder.with_stdin(input).with_stdout(output).with_stderr(errors), None))
     }
-}
-
-/// The program's ways belong to its user, so that it may open `/dev/stdout` again.
-fn with_stdio(builder: ContainerBuilder, stdio: [OwnedFd; 3], uid: u32) -> Result<ContainerBuilder, String> {
-    for fd in &stdio {
-        nix::unistd::fchown(fd.as_raw_fd(), Some(nix::unistd::Uid::from_raw(uid)), None).map_err(|e| text(&e))?;
-    }
-    let [stdin, stdout, stderr] = stdio;
-    Ok(builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr))
 }
 
 fn working_dir(spec: &ContainerSpec) -> &str {

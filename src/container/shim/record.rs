@@ -58,7 +58,7 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
 struct Begun {
     name: String,
     attempt: u32,
-    begun: UnixMillis,
+    at: UnixMillis,
 }
 
 /// One attempt as its file holds it.
@@ -70,7 +70,7 @@ struct Stored {
 
 impl Stored {
     fn record(self, now: UnixMillis) -> ContainerRecord {
-        let Begun { name, attempt, begun } = self.begun;
+        let Begun { name, attempt, at: begun } = self.begun;
         ContainerRecord { name, attempt, state: self.end.unwrap_or(ContainerState::Lost { started: begun, at: now }) }
     }
 }
@@ -111,7 +111,7 @@ impl Records {
     /// Writes, synced, that the attempt is about to start.
     pub fn begin(&mut self, name: &str, attempt: u32, begun: UnixMillis) -> io::Result<()> {
         let dir = self.dir.join(name);
-        let mut bytes = serde_json::to_vec(&Begun { name: name.to_owned(), attempt, begun })?;
+        let mut bytes = serde_json::to_vec(&Begun { name: name.to_owned(), attempt, at: begun })?;
         bytes.resize(LINE - 1, b' ');
         bytes.push(b'\n');
         // Room for the end, so that writing it later changes no metadata and takes one short sync.
@@ -160,7 +160,7 @@ pub fn settle(dir: &Path) -> io::Result<Vec<ContainerRecord>> {
         .into_iter()
         .map(|mut stored| {
             if stored.end.is_none() {
-                let lost = ContainerState::Lost { started: stored.begun.begun, at: now };
+                let lost = ContainerState::Lost { started: stored.begun.at, at: now };
                 write_end(&dir.join(&stored.begun.name).join(file_name(stored.begun.attempt)), &lost)?;
                 stored.end = Some(lost);
             }
@@ -187,8 +187,8 @@ fn stored(dir: &Path) -> io::Result<Vec<Stored>> {
             let bytes = fs::read(&path)?;
             let (first, second) = bytes.split_at(bytes.len().min(LINE));
             // A file cut short by a power failure still says that the attempt was begun, and half an end is none.
-            let begun = serde_json::from_slice::<Begun>(first).map_or(UnixMillis(0), |line| line.begun);
-            let begun = Begun { name, attempt, begun };
+            let begun = serde_json::from_slice::<Begun>(first).map_or(UnixMillis(0), |line| line.at);
+            let begun = Begun { name, attempt, at: begun };
             found.push(Stored { begun, end: serde_json::from_slice(second).ok() });
         }
     }

@@ -1,7 +1,7 @@
 //! Starting one attempt of a container and following it to its end.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -35,6 +35,8 @@ pub struct Running {
 pub struct Stream {
     pub file: fs::File,
     pub lines: Lines,
+    /// Nothing more will come.
+    pub ended: bool,
 }
 
 /// The places of one attempt.
@@ -146,8 +148,8 @@ impl Shim {
         let Some(mut running) = self.running.remove(key) else { return };
         let time = timestamp();
         let mut entries = Vec::new();
-        for stream in &mut running.streams {
-            while stream.read(&time, &mut entries) == Read1::Some {
+        for stream in running.streams.iter_mut().filter(|stream| !stream.ended) {
+            while stream.read(&time, &mut entries) == Read::Some {
                 running.log.write(&entries);
                 entries.clear();
             }
@@ -207,7 +209,7 @@ impl Shim {
 
 /// What one read brought.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Read1 {
+pub enum Read {
     Some,
     NothingNow,
     End,
@@ -217,23 +219,23 @@ impl Stream {
     fn new(fd: OwnedFd, name: &'static str) -> io::Result<Self> {
         let flags = nix::fcntl::OFlag::O_NONBLOCK;
         nix::fcntl::fcntl(fd.as_raw_fd(), nix::fcntl::FcntlArg::F_SETFL(flags))?;
-        Ok(Self { file: fs::File::from(fd), lines: Lines::new(name) })
+        Ok(Self { file: fs::File::from(fd), lines: Lines::new(name), ended: false })
     }
 
     /// Reads once and cuts it into entries.
-    pub fn read(&mut self, time: &str, entries: &mut Vec<u8>) -> Read1 {
+    pub fn read(&mut self, time: &str, entries: &mut Vec<u8>) -> Read {
         let mut buffer = vec![0; READ_MAX];
         loop {
             match self.file.read(&mut buffer) {
-                Ok(0) => return Read1::End,
+                Ok(0) => return Read::End,
                 Ok(n) => {
                     self.lines.push(&buffer[..n], time, entries);
-                    return Read1::Some;
+                    return Read::Some;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Read1::NothingNow,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Read::NothingNow,
                 // A terminal whose other side is gone says EIO.
-                Err(_) => return Read1::End,
+                Err(_) => return Read::End,
             }
         }
     }
