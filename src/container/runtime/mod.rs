@@ -9,6 +9,7 @@ mod sandbox;
 mod watcher;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -32,7 +33,7 @@ pub use sandbox::Sandbox;
 /// Sandboxes whose watch waits to be taken up.
 const WATCHERS_MAX: usize = 1024;
 /// How long a shim may take to set itself up.
-const SETUP_WAIT: Duration = Duration::from_secs(60);
+const SETUP_WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -220,6 +221,8 @@ impl Inner {
             zygote.launch(&self.config, &launch, theirs.as_raw_fd())?;
         }
         drop(theirs);
+        // The pod's directory is on disk before anything in it counts; the shim sets itself up meanwhile.
+        File::open(self.pods()).and_then(|dir| dir.sync_all()).map_err(io_error("syncing the pods' directory"))?;
         match link::reply(&ours, SETUP_WAIT) {
             Ok(Reply::Ready) => Ok((sandbox, Some(ours))),
             Ok(Reply::Busy) => self.find(&pod_dir),
@@ -242,22 +245,13 @@ impl Inner {
         for entry in std::fs::read_dir(self.pods()).map_err(io_error("reading the pods' directory"))? {
             let entry = entry.map_err(io_error("reading the pods' directory"))?;
             let Some(uid) = entry.file_name().to_str().and_then(Uid::parse) else { continue };
-            match self.find(&entry.path()) {
-                Ok(sandbox) => {
-                    uids.push(uid.to_string());
-                    found.push(sandbox);
-                }
+            if let Ok(sandbox) = self.find(&entry.path()) {
+                uids.push(uid.to_string());
+                found.push(sandbox);
+            } else {
                 // Never set up: nobody was told of it, so nobody has to hear of its end.
-                Err(_) => {
-                    let spec = SandboxSpec {
-                        uid,
-                        namespace: String::new(),
-                        name: String::new(),
-                        hostname: String::new(),
-                        host_network: false,
-                    };
-                    self.sandbox(spec).remove_all()?;
-                }
+                let (namespace, name, hostname) = Default::default();
+                self.sandbox(SandboxSpec { uid, namespace, name, hostname, host_network: false }).remove_all()?;
             }
         }
         for name in self.hierarchy.children(&self.node_group()) {

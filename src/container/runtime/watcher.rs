@@ -20,13 +20,13 @@ pub struct Watcher {
 
 /// Follows every sandbox that comes in.
 pub async fn run(mut incoming: mpsc::Receiver<Watcher>, stop: CancellationToken) {
-    let mut watches = JoinSet::new();
+    let mut followers = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(_) = watches.join_next(), if !watches.is_empty() => {}
+            Some(_) = followers.join_next(), if !followers.is_empty() => {}
             watcher = incoming.recv() => match watcher {
-                Some(watcher) => { watches.spawn(follow(watcher)); }
+                Some(watcher) => { followers.spawn(follow(watcher)); }
                 // Every handle is gone: nobody asks any more. The scope goes on without us.
                 None => return stop.cancelled().await,
             },
