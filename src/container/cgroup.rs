@@ -355,6 +355,36 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
 mod tests {
     use super::*;
 
+    /// The version 2 hierarchy, also where a hybrid machine keeps it beside version 1.
+    fn version_2_root() -> Option<PathBuf> {
+        let roots = [PathBuf::from(ROOT), Path::new(ROOT).join("unified")];
+        let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists());
+        if root.is_none() || !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: needs root and a version 2 cgroup hierarchy");
+            return None;
+        }
+        root
+    }
+
+    #[test]
+    fn version_2_refuses_devices_by_a_filter() {
+        let Some(root) = version_2_root() else { return };
+        let group = format!("entroos-filter-{}", std::process::id());
+        make(&root.join(&group)).unwrap();
+        Hierarchy::V2(root.clone()).limit_devices(&group).unwrap();
+        let script = "echo 0 > $0/cgroup.procs; head -c0 /dev/null && head -c0 /dev/urandom && echo usual; head -c0 /dev/kmsg; \
+                      mknod $1/disk b 254 0 && echo made; head -c0 $1/disk";
+        let dir = tempfile::tempdir().unwrap();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script]).arg(root.join(&group)).arg(dir.path()).env("LC_ALL", "C");
+        let output = shell.output().unwrap();
+        let hierarchy = Hierarchy::V2(root);
+        hierarchy.destroy(&group).unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(out, "usual\nmade\n", "{err}");
+        assert_eq!(err.matches("Operation not permitted").count(), 2, "{err}");
+    }
+
     #[test]
     fn a_missing_controller_is_named() {
         let error = missing(|name| name != "memory").unwrap_err().to_string();

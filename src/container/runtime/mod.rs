@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::cgroup::{self, Hierarchy};
-use super::protocol::{self, Failure, Launch, Reply};
+use super::protocol::{self, Failure, Launch, Reply, Request};
 use super::shim::record::ShimFile;
 use super::spec::SandboxSpec;
 use super::{logs, zygote};
@@ -32,6 +32,8 @@ pub use sandbox::Sandbox;
 
 /// Sandboxes whose watch waits to be taken up.
 const WATCHERS_MAX: usize = 1024;
+/// How many pods may be made at once, at most.
+const TURNS: usize = 128;
 /// How long a shim may take to set itself up.
 const SETUP_WAIT: Duration = Duration::from_mins(1);
 
@@ -101,6 +103,8 @@ struct Inner {
     zygote: Mutex<Zygote>,
     sandboxes: Sandboxes,
     watchers: mpsc::Sender<watcher::Watcher>,
+    /// Whoever makes a pod holds the one its uid picks.
+    turns: [tokio::sync::Mutex<()>; TURNS],
 }
 
 type Sandboxes = Arc<Mutex<HashMap<Uid, Sandbox>>>;
@@ -133,7 +137,8 @@ impl Runtime {
         let (watchers, incoming) = mpsc::channel(WATCHERS_MAX);
         scope.spawn("sandboxes", |stop| watcher::run(incoming, stop));
         let sandboxes = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { config, hierarchy, zygote: Mutex::new(zygote), sandboxes, watchers }) })
+        let (zygote, turns) = (Mutex::new(zygote), std::array::from_fn(|_| tokio::sync::Mutex::default()));
+        Ok(Self { inner: Arc::new(Inner { config, hierarchy, zygote, sandboxes, watchers, turns }) })
     }
 
     /// Finds every sandbox an earlier node process left: alive ones are adopted with their records, dead ones are
@@ -150,6 +155,8 @@ impl Runtime {
 
     /// Makes the sandbox, or returns the one that is there for this uid.
     pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, Error> {
+        // Two that make the same pod would take each other's half-made sandbox for a dead one.
+        let _turn = self.inner.turns[usize::from(spec.uid.0[15]) % TURNS].lock().await;
         if let Some(sandbox) = self.get(&spec.uid) {
             return Ok(sandbox);
         }
@@ -271,7 +278,13 @@ impl Inner {
                 && let Ok(connection) = link::connect(pod_dir)
                 && link::is_process(&connection, file)
             {
-                return Ok((self.sandbox(file.spec.clone()), Some(connection)));
+                let sandbox = self.sandbox(file.spec.clone());
+                // Whoever gets the sandbox sees its records at once.
+                protocol::send(&connection, &Request::Watch, &[]).map_err(io_error("asking the sandbox"))?;
+                if let Reply::Records(records) = link::reply(&connection, SETUP_WAIT)? {
+                    sandbox.publish(records);
+                }
+                return Ok((sandbox, Some(connection)));
             }
             if link::lock(pod_dir).is_some() || Instant::now() > deadline {
                 let file = file.map_err(io_error("reading shim.json"))?;

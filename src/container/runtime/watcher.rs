@@ -1,6 +1,7 @@
 //! Follows each shim's records, and notices when a shim dies.
 
 use std::os::unix::net::UnixStream as StdStream;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -11,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 use super::super::protocol::{self, Reply, Request};
 use super::sandbox::Sandbox;
 use super::{decode, link};
+
+/// A shim that lives and yet hangs up is asked again after this long.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A sandbox to follow, and a connection to its shim.
 pub struct Watcher {
@@ -58,6 +62,9 @@ async fn follow(Watcher { sandbox, connection }: Watcher) {
             None
         });
         connection = settled.await.ok().flatten();
+        if connection.is_some() {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
     }
 }
 
