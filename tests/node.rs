@@ -41,7 +41,10 @@ fn a_bad_configuration_names_file_line_key_and_cure() {
     }
     let absent = Command::new(ENTROOS).args(["node", "--config", "/no/such/file.toml"]).output().unwrap();
     assert!(said(&absent).contains("/no/such/file.toml"), "{}", said(&absent));
-    let elsewhere = Command::new(ENTROOS).args(["node", "--api", "192.0.2.1:8080", "--data-dir", "/nonexistent/x"]).output().unwrap();
+    let elsewhere = Command::new(ENTROOS)
+        .args(["node", "--api", "192.0.2.1:8080", "--data-dir", "/nonexistent/x"])
+        .output()
+        .unwrap();
     assert!(!elsewhere.status.success() && said(&elsewhere).contains("TLS"), "{}", said(&elsewhere));
 }
 
@@ -69,7 +72,7 @@ fn sigterm_ends_it_within_five_seconds_with_a_watch_open() {
         .unwrap();
     assert!(node.stop() < Duration::from_secs(5));
     watch.wait_with_output().unwrap();
-    let id = |node: &Node| node.json("/entroos/v1/status")["id"].clone();
+    let id = |node: &Node| node.json("/entroos/v1/status")["node"]["id"].clone();
     node.up();
     let first = id(&node);
     assert!(first.is_string(), "{first:#}");
@@ -91,7 +94,8 @@ fn no_web_page_can_drive_it() {
         assert!(node.curl(&[path]).status.success(), "{path}");
     }
     let large = file(&node, "large", &"x".repeat(20_000_000));
-    let refused = node.curl(&[url, "-X", "POST", "-H", "Content-Type: application/json", "--data-binary", &format!("@{large}")]);
+    let refused =
+        node.curl(&[url, "-X", "POST", "-H", "Content-Type: application/json", "--data-binary", &format!("@{large}")]);
     assert!(!refused.status.success());
     assert!(node.curl(&["/readyz"]).status.success());
 }
