@@ -320,7 +320,7 @@ async fn the_native_documents() {
     assert!(page.contains("process_cpu_seconds_total"));
     node.ask(Via::Tcp, "POST", "/api/v1/pods", &[], POD).await;
     let explained = node.ask(Via::Tcp, "GET", "/entroos/v1/pods/default/hello-entroos/explain", &[], "").await;
-    assert_eq!((explained.code, &explained.json()["pod"]["name"]), (200, &json!("hello-entroos")));
+    assert_eq!((explained.code, &explained.json()["name"]), (200, &json!("hello-entroos")));
     let images = node.ask(Via::Tcp, "GET", "/entroos/v1/images", &[], "").await.json();
     assert_eq!(images["images"], json!([]));
     let empty = node.ask(Via::Unix, "POST", "/entroos/v1/images/import", &[], "").await;
@@ -336,6 +336,9 @@ async fn the_native_documents() {
 async fn a_log_is_followed_to_its_end() {
     let node = Node::start().await;
     let pod = node.assigned_pod("talker", "OnFailure").await;
+    let why = node.ask(Via::Tcp, "GET", "/entroos/v1/pods/default/talker/explain", &[], "").await.json();
+    assert_eq!(why["placement"]["node"], "test");
+    assert!(!why["placement"]["candidates"][0]["terms"].as_array().unwrap().is_empty(), "{why}");
     let path = "/api/v1/namespaces/default/pods/talker/log";
     let early = node.ask(Via::Tcp, "GET", path, &[], "").await;
     assert!(early.code == 400 && early.text().contains("waiting to start"), "{}", early.text());
