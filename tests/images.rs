@@ -293,3 +293,101 @@ async fn where_nobody_listens_the_error_says_so() {
     let words = error.to_string();
     assert!(words.contains("cannot be reached") && words.contains(&free.to_string()), "{words}");
 }
+
+fn run(dir: &Path, line: &str) {
+    let words: Vec<_> = line.split(' ').collect();
+    let output = std::process::Command::new(words[0]).args(&words[1..]).current_dir(dir).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Images as umoci and skopeo write them: archives of both kinds, a layout, and from a registry they pushed to.
+#[tokio::test]
+async fn what_other_tools_make_is_read() {
+    let missing = |tool: &&str| std::process::Command::new(tool).arg("--version").output().is_err();
+    if let Some(tool) = ["umoci", "skopeo"].iter().find(|t| missing(t)) {
+        eprintln!("SKIPPED: {tool} is not installed");
+        return;
+    }
+    let Some(registry) = Registry::start() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let rootless = if nix::unistd::geteuid().is_root() { "" } else { " --rootless" };
+    run(at, "umoci init --layout made");
+    run(at, "umoci new --image made:v1");
+    run(at, &format!("umoci unpack{rootless} --image made:v1 bundle"));
+    std::fs::create_dir(at.join("bundle/rootfs/etc")).unwrap();
+    std::fs::write(at.join("bundle/rootfs/etc/gone"), "x").unwrap();
+    std::fs::write(at.join("bundle/rootfs/etc/stays"), "x").unwrap();
+    run(at, "umoci repack --refresh-bundle --image made:v1 bundle");
+    std::fs::remove_file(at.join("bundle/rootfs/etc/gone")).unwrap();
+    run(at, "umoci repack --image made:v1 bundle");
+    run(at, "umoci config --image made:v1 --config.entrypoint /bin/sh --config.user 1000:1000");
+    run(at, "skopeo copy oci:made:v1 docker-archive:docker.tar:made/by-skopeo:1");
+    run(at, "skopeo copy oci:made:v1 oci-archive:oci.tar:made/by-skopeo:2");
+    let name = format!("{}/made/by-skopeo:3", registry.address);
+    run(at, &format!("skopeo copy --dest-tls-verify=false oci:made:v1 docker://{name}"));
+
+    let images = open(at);
+    images.import(&at.join("docker.tar"), None).await.unwrap();
+    images.import(&at.join("oci.tar"), None).await.unwrap();
+    images.import(&at.join("made"), Some("from-layout")).await.unwrap();
+    images.pull(&name, None).await.unwrap();
+    for name in ["made/by-skopeo:1", "made/by-skopeo:2", "from-layout", &name] {
+        let image = images.find(name).unwrap();
+        assert_eq!((image.config.entrypoint[0].as_str(), image.config.user.as_str()), ("/bin/sh", "1000:1000"));
+        let dirs = images.layer_dirs(&image);
+        assert!(dirs[0].join("etc/stays").is_file(), "{name}");
+        let gone = std::fs::symlink_metadata(dirs[1].join("etc/gone")).unwrap();
+        assert!(std::os::unix::fs::FileTypeExt::is_char_device(&gone.file_type()), "{name}: no whiteout");
+    }
+    assert_eq!(entries(at, "images/layers"), 2, "one image in four forms shares its layers");
+}
+
+const CHILD: &str = "ENTROOS_TEST_IMPORTS";
+
+/// Run as a child of the test below: imports and removes until it is killed, and says what is done.
+#[tokio::test]
+async fn child_imports_until_killed() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let dir = Path::new(&dir);
+    let images = open(dir);
+    for n in images.list().len().. {
+        let archive = dir.join("saved.tar");
+        std::fs::write(&archive, docker_archive(&[&format!("n{n}")], &[layer(&[("n", &n.to_string())])])).unwrap();
+        images.import(&archive, None).await.unwrap();
+        println!("done n{n}");
+    }
+}
+
+#[tokio::test]
+async fn kill_9_loses_nothing_that_was_acknowledged() {
+    use std::io::{BufRead, BufReader};
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = Vec::new();
+    for round in 0..12 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_imports_until_killed", "--nocapture", "--test-threads=1"])
+            .env(CHILD, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        // Killed right after an acknowledgement, or some way into the next import.
+        let first = lines.by_ref().filter_map(|l| l.rsplit_once("done ").map(|(_, n)| n.to_owned())).nth(round % 3);
+        for _ in 0..round * 2000 {
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        acknowledged.extend(first);
+        acknowledged.extend(lines.filter_map(|l| l.rsplit_once("done ").map(|(_, n)| n.to_owned())));
+        let images = open(dir.path());
+        for name in &acknowledged {
+            let image = images.find(name).unwrap();
+            assert_eq!(std::fs::read_to_string(images.layer_dirs(&image)[0].join("n")).unwrap(), name[1..]);
+        }
+        assert_eq!(entries(dir.path(), "images/layers"), images.list().len(), "a layer without an image is left");
+        assert_eq!(entries(dir.path(), "images/tmp"), 0);
+    }
+    assert!(acknowledged.len() >= 12);
+}

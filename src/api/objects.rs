@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::context::Call;
 use super::error::{self, json_response};
 use super::extract::Shape;
-use super::k8s::{self, ApiError, Resource, Selector};
+use super::k8s::{self, ApiError, DeleteOptions, Resource, Selector};
 use super::secrets::{self, Reader};
 use super::watch;
 use crate::base::{Uid, UnixMillis};
@@ -93,7 +93,7 @@ pub(super) async fn put(
 
 pub(super) async fn delete(mut call: Call) -> Result<Response, ApiError> {
     Form::of(&call)?;
-    let options = DeleteOptions::read(&mut call).await?;
+    let options = delete_options(&mut call).await?;
     let key = call.key()?;
     let gone = delete_one(&call, key.clone(), &options).await?;
     let form = Form { shape: Shape::Object, include: "Metadata" };
@@ -103,28 +103,23 @@ pub(super) async fn delete(mut call: Call) -> Result<Response, ApiError> {
     if key.kind == Kind::Pod || left.is_some() {
         return form.one(&call, StatusCode::OK, &gone, Vec::new());
     }
-    let resource = resource(&call)?;
-    Ok(json_response(
-        StatusCode::OK,
-        &serde_json::json!({
-            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-            "details": {"name": key.name, "kind": resource.plural, "uid": gone.meta.uid.to_string()},
-        }),
-    ))
+    Ok(json_response(StatusCode::OK, &ApiError::success(&key, Some(gone.meta.uid))))
 }
 
 pub(super) async fn delete_collection(mut call: Call) -> Result<Response, ApiError> {
     let form = Form::of(&call)?;
     let selector = selector(&call)?;
-    let options = DeleteOptions::read(&mut call).await?;
+    let options = delete_options(&mut call).await?;
     let snapshot = call.context.api.client.snapshot();
     let objects = selected(&call, &snapshot.state, &selector)?;
     let (call, options) = (&call, &options);
     let deletions = objects.into_iter().map(|object| async move {
         let key = Key { kind: call.kind()?, namespace: object.meta.namespace.clone(), name: object.meta.name.clone() };
         // The very objects that were selected, not namesakes that came meanwhile.
-        let only =
-            DeleteOptions { precondition: Precondition { uid: Some(object.meta.uid), revision: None }, ..*options };
+        let only = DeleteOptions {
+            precondition: Precondition { uid: Some(object.meta.uid), revision: None },
+            ..options.clone()
+        };
         match delete_one(call, key, &only).await {
             Ok(gone) => Ok(Some(gone)),
             Err(refused) if refused.code == 404 || refused.code == 409 => Ok(None),
@@ -140,68 +135,50 @@ pub(super) async fn delete_collection(mut call: Call) -> Result<Response, ApiErr
 }
 
 async fn delete_one(call: &Call, key: Key, options: &DeleteOptions) -> Result<Arc<Object>, ApiError> {
-    let DeleteOptions { precondition, grace_seconds, dry_run } = *options;
+    let DeleteOptions { precondition, grace_seconds, dry_run, .. } = *options;
     let command = Command::Delete { key: key.clone(), precondition, grace_seconds };
     call.context.change(call.caller, &key, &command, dry_run).await
 }
 
+/// Fields of `DeleteOptions` that are read, or that change nothing here. Others are refused: a mistyped `dryRun` must
+/// not delete.
+const DELETE_FIELDS: &[&str] = &[
+    "apiVersion",
+    "dryRun",
+    "gracePeriodSeconds",
+    "ignoreStoreReadErrorWithClusterBreakingPotential",
+    "kind",
+    "orphanDependents",
+    "preconditions",
+    "propagationPolicy",
+];
+
 /// How a deletion is to be done: from the query and the body, where the body wins.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct DeleteOptions {
-    precondition: Precondition,
-    grace_seconds: Option<u64>,
-    dry_run: bool,
+async fn delete_options(call: &mut Call) -> Result<DeleteOptions, ApiError> {
+    let dry_run = call.dry_run()?;
+    if let Some(policy) = call.query.get("propagationPolicy")
+        && !matches!(policy, "Background" | "Foreground" | "Orphan")
+    {
+        return Err(error::bad_request(format!(
+            "propagationPolicy: {policy:?} must be Background, Foreground or Orphan"
+        )));
+    }
+    let body = call.read_body().await?;
+    let value = if body.is_empty() { Value::Null } else { k8s::parse_body(call.content_type(), &body)? };
+    check_delete_fields(&value)?;
+    let mut options = k8s::delete_options(&value, call.query.get("gracePeriodSeconds"))?;
+    options.dry_run |= dry_run;
+    Ok(options)
 }
 
-impl DeleteOptions {
-    async fn read(call: &mut Call) -> Result<Self, ApiError> {
-        let mut options = Self {
-            precondition: Precondition::default(),
-            grace_seconds: call.query.number("gracePeriodSeconds")?,
-            dry_run: call.dry_run()?,
-        };
-        check_propagation(call.query.get("propagationPolicy"))?;
-        let body = call.read_body().await?;
-        if !body.is_empty() {
-            options.merge(&k8s::parse_body(call.content_type(), &body)?)?;
-        }
-        Ok(options)
-    }
-
-    fn merge(&mut self, value: &Value) -> Result<(), ApiError> {
-        let fields = value.as_object().ok_or_else(|| error::bad_request("DeleteOptions: must be an object"))?;
-        for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
-            match name.as_str() {
-                "kind" | "apiVersion" | "orphanDependents" | "ignoreStoreReadErrorWithClusterBreakingPotential" => {}
-                "gracePeriodSeconds" => {
-                    let seconds = value.as_u64().ok_or_else(|| {
-                        error::bad_request("gracePeriodSeconds: must be a whole number of seconds, 0 or more")
-                    })?;
-                    self.grace_seconds = Some(seconds);
-                }
-                "propagationPolicy" => check_propagation(value.as_str().or(Some("")))?,
-                "dryRun" => match value.as_array().map(Vec::as_slice) {
-                    Some([]) => {}
-                    Some(values) if values.iter().all(|v| v == "All") => self.dry_run = true,
-                    _ => {
-                        return Err(error::bad_request(format!("dryRun: {value} is not supported; only [\"All\"] is")));
-                    }
-                },
-                "preconditions" => self.precondition = preconditions(value)?,
-                _ => return Err(error::bad_request(format!("DeleteOptions: unknown field {name:?}"))),
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Objects here have no dependents yet that could be kept or awaited, so all three policies come to the same.
-fn check_propagation(policy: Option<&str>) -> Result<(), ApiError> {
-    match policy {
-        None | Some("Background" | "Foreground" | "Orphan") => Ok(()),
-        Some(other) => {
-            Err(error::bad_request(format!("propagationPolicy: {other:?} must be Background, Foreground or Orphan")))
-        }
+fn check_delete_fields(value: &Value) -> Result<(), ApiError> {
+    match value {
+        Value::Null => Ok(()),
+        Value::Object(fields) => match fields.keys().find(|name| !DELETE_FIELDS.contains(&name.as_str())) {
+            Some(name) => Err(error::bad_request(format!("{name}: unknown field of DeleteOptions"))),
+            None => Ok(()),
+        },
+        _ => Err(error::bad_request("the body of a DELETE must be DeleteOptions, or absent")),
     }
 }
 
@@ -353,25 +330,11 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn delete_options_are_read_and_mistakes_named() {
-        let mut options = DeleteOptions::default();
-        let uid = Uid([7; 16]);
-        let body = json!({"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 5, "dryRun": ["All"],
-            "propagationPolicy": "Background", "preconditions": {"uid": uid.to_string(), "resourceVersion": "12"}});
-        options.merge(&body).unwrap();
-        let precondition = Precondition { uid: Some(uid), revision: Some(12) };
-        assert_eq!(options, DeleteOptions { precondition, grace_seconds: Some(5), dry_run: true });
-        for (body, named) in [
-            (json!({"gracePeriodSecond": 5}), "gracePeriodSecond"),
-            (json!({"gracePeriodSeconds": -1}), "gracePeriodSeconds"),
-            (json!({"dryRun": ["Some"]}), "dryRun"),
-            (json!({"dryRun": "All"}), "dryRun"),
-            (json!({"propagationPolicy": "Maybe"}), "propagationPolicy"),
-            (json!({"preconditions": {"resourceVersion": "x"}}), "resourceVersion"),
-            (json!([]), "DeleteOptions"),
-        ] {
-            assert!(DeleteOptions::default().merge(&body).unwrap_err().message.contains(named), "{body}");
-        }
+    fn a_mistyped_option_does_not_delete() {
+        assert!(check_delete_fields(&Value::Null).is_ok());
+        assert!(check_delete_fields(&json!({"kind": "DeleteOptions", "gracePeriodSeconds": 5})).is_ok());
+        assert!(check_delete_fields(&json!({"dryrun": ["All"]})).unwrap_err().message.starts_with("dryrun:"));
+        assert_eq!(check_delete_fields(&json!([])).unwrap_err().code, 400);
     }
 
     #[test]

@@ -219,9 +219,7 @@ impl Watch {
             Shape::Object => k8s::encode(object),
             Shape::Table => {
                 let columns = !std::mem::replace(&mut self.header_sent, true);
-                let objects = std::slice::from_ref(object);
-                let (kind, include) = (self.resource.kind, self.form.include);
-                k8s::table(kind, objects, object.meta.revision, include, columns, UnixMillis::now())
+                k8s::table_event(self.resource.kind, object, self.form.include, columns, UnixMillis::now())
             }
         }
     }

@@ -78,35 +78,45 @@ impl Log {
         log
     }
 
-    /// Writes whole entries.
-    pub fn write(&mut self, entries: &[u8]) {
-        if entries.is_empty() {
-            return;
+    /// Writes whole entries, and rotates between them.
+    pub fn write(&mut self, mut entries: &[u8]) {
+        while !entries.is_empty() {
+            let room = usize::try_from(self.size_max.saturating_sub(self.size)).unwrap_or(usize::MAX);
+            let fits = if entries.len() <= room { entries.len() } else { whole_entries(&entries[..room]) };
+            let (now, later) = match fits {
+                // Not even one fits: it goes to a new file, or stands alone in this one.
+                0 if self.size > 0 => {
+                    self.rotate();
+                    continue;
+                }
+                0 => entries.split_at(entries.iter().position(|&b| b == b'\n').map_or(entries.len(), |end| end + 1)),
+                fits => entries.split_at(fits),
+            };
+            self.write_piece(now);
+            entries = later;
         }
-        if self.size > 0 && self.size + entries.len() as u64 > self.size_max {
-            self.rotate();
-        }
+    }
+
+    fn write_piece(&mut self, entries: &[u8]) {
+        // What cannot be written counts as if it had been: a full disk must not make this rotate for ever.
+        self.size += entries.len() as u64;
         if self.file.is_none() && self.reopen().is_err() {
             return;
         }
         let Some(mut file) = self.file.as_ref() else { return };
-        let mut bytes = entries.to_vec();
-        if self.torn {
-            bytes.insert(0, b'\n');
+        if self.torn && file.write_all(b"\n").is_err() {
+            return;
         }
         let mut written = 0;
-        while written < bytes.len() {
-            match file.write(&bytes[written..]) {
+        while written < entries.len() {
+            match file.write(&entries[written..]) {
                 Ok(0) => break,
                 Ok(n) => written += n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => break,
             }
         }
-        self.size += written as u64;
-        if written > 0 {
-            self.torn = bytes[written - 1] != b'\n';
-        }
+        self.torn = written > 0 && written < entries.len();
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -135,6 +145,11 @@ impl Log {
         self.size = 0;
         let _ = self.reopen();
     }
+}
+
+/// How many of `bytes` are whole entries.
+fn whole_entries(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|&b| b == b'\n').map_or(0, |end| end + 1)
 }
 
 /// `<attempt>.log.<number>`.
@@ -170,6 +185,19 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         let tags: Vec<_> = text.lines().map(|l| (l.as_bytes()[9] as char, l.len() - 11)).collect();
         assert_eq!(tags, [('P', LINE_MAX), ('F', 1)]);
+    }
+
+    #[test]
+    fn one_large_write_is_spread_over_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("0.log");
+        let mut log = Log::open(path.clone(), 8, 4);
+        log.write(b"aaa\nbbb\nccc\na long one\nddd\n");
+        let read = |p: PathBuf| std::fs::read_to_string(p).unwrap();
+        assert_eq!(read(rotated(&path, 3)), "aaa\nbbb\n");
+        assert_eq!(read(rotated(&path, 2)), "ccc\n");
+        assert_eq!(read(rotated(&path, 1)), "a long one\n");
+        assert_eq!(read(path), "ddd\n");
     }
 
     #[test]

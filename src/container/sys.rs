@@ -108,8 +108,9 @@ pub fn load_seccomp(program: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes `capability` out of this thread's bounding, effective and permitted sets.
-pub fn drop_capability(capability: u32) -> io::Result<()> {
+/// Takes `capability` out of this thread's bounding, effective and permitted sets; with `all_others` the last two become
+/// empty, as they do when an ordinary user executes a program.
+pub fn drop_capability(capability: u32, all_others: bool) -> io::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -130,11 +131,30 @@ pub fn drop_capability(capability: u32) -> io::Result<()> {
     unsafe {
         Errno::result(libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(capability), 0, 0, 0))?;
         Errno::result(libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()))?;
+        if all_others {
+            data = [Data::default(); 2];
+        }
         let word = &mut data[(capability / 32) as usize];
         word.effective &= !(1 << (capability % 32));
         word.permitted &= !(1 << (capability % 32));
         Errno::result(libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()))?;
     }
+    Ok(())
+}
+
+/// Gives every signal its default back, also those the C library keeps for itself, and blocks none: a program must not
+/// inherit what this process or its parents ignored.
+pub fn reset_signals() -> io::Result<()> {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    /// The kernel's `sigaction`: handler (0 is the default), flags, restorer, mask.
+    const DEFAULT: [libc::c_ulong; 4] = [0; 4];
+    for signal in 1..=64 {
+        // SAFETY: reads one all-zero structure; SIGKILL and SIGSTOP refuse, which is fine.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null::<libc::c_ulong>(), 8);
+        }
+    }
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(())
 }
 

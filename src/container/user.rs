@@ -41,7 +41,7 @@ pub fn resolve(text: &str, group_override: Option<u32>, passwd: &str, group: &st
     Ok(User {
         uid,
         gid,
-        groups: entry.as_ref().map(|e| memberships(e.name, group)).unwrap_or_default(),
+        groups: memberships(entry.as_ref().map(|e| e.name), gid, group),
         home: entry.map(|e| e.home).filter(|home| !home.is_empty()).unwrap_or("/").to_owned(),
     })
 }
@@ -83,11 +83,11 @@ fn group_id(text: &str, group: &str) -> Result<u32, String> {
     })
 }
 
-fn memberships(user: &str, group: &str) -> Vec<u32> {
-    let mut gids: Vec<u32> = group_lines(group)
-        .filter(|(_, _, members)| members.split(',').any(|member| member == user))
-        .map(|(_, gid, _)| gid)
-        .collect();
+/// The primary group too: a program that changes its primary group must not lose it without being asked.
+fn memberships(user: Option<&str>, primary: u32, group: &str) -> Vec<u32> {
+    let member = |members: &str| user.is_some_and(|user| members.split(',').any(|member| member == user));
+    let named = group_lines(group).filter(|(_, _, members)| member(members)).map(|(_, gid, _)| gid);
+    let mut gids: Vec<u32> = named.chain([primary]).collect();
     gids.sort_unstable();
     gids.dedup();
     gids
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn every_form_resolves() {
-        assert_eq!(ids("", None), (0, 0, vec![], "/root".into()));
-        assert_eq!(ids("web", None), (33, 34, vec![4], "/var/www".into()));
-        assert_eq!(ids("33", None), (33, 34, vec![4], "/var/www".into()));
+        assert_eq!(ids("", None), (0, 0, vec![0], "/root".into()));
+        assert_eq!(ids("web", None), (33, 34, vec![4, 34], "/var/www".into()));
+        assert_eq!(ids("33", None), (33, 34, vec![4, 34], "/var/www".into()));
         assert_eq!(ids("web:log", None), (33, 4, vec![4], "/var/www".into()));
-        assert_eq!(ids("1000", None), (1000, 0, vec![], "/".into()));
-        assert_eq!(ids("1000:1001", None), (1000, 1001, vec![], "/".into()));
-        assert_eq!(ids("web:log", Some(77)), (33, 77, vec![4], "/var/www".into()));
+        assert_eq!(ids("1000", None), (1000, 0, vec![0], "/".into()));
+        assert_eq!(ids("1000:1001", None), (1000, 1001, vec![1001], "/".into()));
+        assert_eq!(ids("web:log", Some(77)), (33, 77, vec![4, 77], "/var/www".into()));
     }
 
     #[test]

@@ -191,9 +191,9 @@ fn verify_tail<M: StateMachine>(
         return if tip.hash == *chain { Ok(Height(1)) } else { damaged(Damage::Tip(last)) };
     }
     let first = engine.scan(Table::Block).next().transpose()?.and_then(|(key, _)| height_of(&key)).unwrap_or(1);
-    let mut expected = first.max((last.0 + 1).saturating_sub(VERIFIED_AT_START));
-    let mut before = (expected == 1).then_some((*chain, UnixMillis(0)));
-    for entry in engine.scan_from(Table::Block, &expected.to_be_bytes()) {
+    let begin = first.max((last.0 + 1).saturating_sub(VERIFIED_AT_START));
+    let mut before = (begin == 1).then_some((*chain, UnixMillis(0)));
+    for (expected, entry) in (begin..).zip(engine.scan_from(Table::Block, &begin.to_be_bytes())) {
         let (key, sealed) = entry?;
         let height = Height(expected);
         if height_of(&key) != Some(expected) {
@@ -207,7 +207,6 @@ fn verify_tail<M: StateMachine>(
             return damaged(Damage::Link(height));
         }
         before = Some((hash, block.time));
-        expected += 1;
     }
     if before == Some((tip.hash, tip.time)) { Ok(Height(first)) } else { damaged(Damage::Tip(last)) }
 }

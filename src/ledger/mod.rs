@@ -25,7 +25,7 @@ pub use machine::{BlockContext, Committed, Snapshot, StateMachine, Transaction};
 use crate::base::{Height, NodeId, codec};
 use crate::store;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// How many of the newest blocks are kept; at least one is.
     pub blocks_kept: u64,

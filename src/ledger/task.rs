@@ -17,7 +17,7 @@ use crate::base::UnixMillis;
 use crate::store;
 
 /// The clock may be set while a deadline is waited for, so it is looked at this often.
-const CLOCK_CHECK: Duration = Duration::from_secs(60);
+const CLOCK_CHECK: Duration = Duration::from_mins(1);
 /// How soon a deadline may follow a block that did not move it, or that found no space.
 const DEADLINE_PAUSE: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! The engine on RocksDB: small in memory, silent when idle, every write synced.
+//! The engine on `RocksDB`: small in memory, silent when idle, every write synced.
 //!
 //! Invariant: after a failed write nothing more is written until the directory is opened again (a failed fsync may have
 //! dropped the very pages a second one would report as safe).
@@ -16,14 +16,17 @@ use rocksdb::{
 
 use super::{Batch, Change, Error, Table};
 
-/// Free space that is never written into, so that RocksDB can always flush and compact what it has accepted.
+/// Free space that is never written into, so that `RocksDB` can always flush and compact what it has accepted.
 const DISK_RESERVE: u64 = 32 << 20;
 const MEMTABLE: usize = 4 << 20;
 const BLOCK_CACHE: usize = 4 << 20;
 const WAL_MAX: u64 = 16 << 20;
 
 /// The entries of a table, in the order of their keys.
-pub type Entries<'a> = Box<dyn Iterator<Item = Result<(Vec<u8>, Vec<u8>), Error>> + 'a>;
+pub type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, Error>> + 'a>;
+
+/// A key and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
 
 /// One open directory. Clones share it; it is closed with the last of them.
 #[derive(Clone)]
@@ -87,7 +90,7 @@ impl Engine {
     }
 
     /// The entry with the greatest key.
-    pub fn last(&self, table: Table) -> Result<Option<(Vec<u8>, Vec<u8>)>, Error> {
+    pub fn last(&self, table: Table) -> Result<Option<Entry>, Error> {
         self.entries(table, IteratorMode::End).next().transpose()
     }
 
@@ -113,7 +116,7 @@ impl Engine {
         })
     }
 
-    /// Refuses before RocksDB would: it cannot go on by itself after a write that found the disk full.
+    /// Refuses before `RocksDB` would: it cannot go on by itself after a write that found the disk full.
     fn check_space(&self) -> Result<(), Error> {
         let Inner { path, reserve, .. } = &*self.inner;
         let disk = statvfs(path).map_err(|source| Error::Space { path: path.clone(), source })?;

@@ -1,6 +1,6 @@
 //! Where bytes are kept: today the ordered key-value engine under the ledger; Morph comes here.
 //!
-//! Invariant: RocksDB is named in this room alone, behind one engine type.
+//! Invariant: `RocksDB` is named in this room alone, behind one engine type.
 
 mod engine;
 #[cfg(test)]
@@ -8,7 +8,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use engine::{Engine, Entries};
+pub use engine::{Engine, Entries, Entry};
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +27,7 @@ pub enum Error {
         #[source]
         source: rocksdb::Error,
     },
-    /// RocksDB found bytes that are not what it wrote.
+    /// `RocksDB` found bytes that are not what it wrote.
     #[error(
         "the store in `{path}` is damaged: check the disk, then restore a backup or let this node begin anew in an empty directory"
     )]
@@ -70,7 +70,7 @@ pub enum Error {
     },
 }
 
-/// The tables (RocksDB column families) there are.
+/// The tables (`RocksDB` column families) there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     Block,

@@ -346,7 +346,7 @@ async fn answer(
     }
     if fault == Fault::EndlessManifest && path.contains("/manifests/") {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n").await;
-        while stream.write_all(&[b' '; 65536]).await.is_ok() {}
+        while stream.write_all(&[b' '; 8192]).await.is_ok() {}
         return;
     }
     let wanted =

@@ -31,6 +31,10 @@ mod table_pod;
 mod time;
 
 #[cfg(test)]
+mod arbitrary;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 pub use body::parse_body;

@@ -180,11 +180,16 @@ fn item(resource: &Resource, namespaced: bool) -> Value {
     let mut delete = operation(resource, "delete", "delete", &status, DELETE);
     let options = reference("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     delete["requestBody"] = json!({ "content": body(BODIES, &options)["content"] });
-    json!({
+    let mut out = json!({
         "get": operation(resource, "read", "get", &of, &[]),
-        "put": put, "patch": patch, "delete": delete,
         "parameters": path_parameters(namespaced, true),
-    })
+    });
+    for (verb, operation) in [("update", put), ("patch", patch), ("delete", delete)] {
+        if resource.verbs.contains(&verb) {
+            out[if verb == "update" { "put" } else { verb }] = operation;
+        }
+    }
+    out
 }
 
 fn log(resource: &Resource) -> Value {

@@ -26,13 +26,14 @@ static RESOURCES: [Resource; 6] = [
         short_names: &["cm"],
         verbs: ALL,
     },
+    // The cluster tells what happened; nobody else does.
     Resource {
         kind: Kind::Event,
         name: "Event",
         plural: "events",
         singular: "event",
         short_names: &["ev"],
-        verbs: ALL,
+        verbs: &["delete", "get", "list", "watch"],
     },
     Resource {
         kind: Kind::Namespace,

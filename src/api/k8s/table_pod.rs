@@ -79,3 +79,72 @@ fn restarts(pod: &Pod, now: UnixMillis) -> String {
         _ => count.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::orchestrator::object::{Container, ContainerStatus, Deletion, PodSpec, PodStatus};
+
+    fn container(state: ContainerState, ready: bool) -> ContainerStatus {
+        let (name, image, image_id, id) = (String::new(), String::new(), String::new(), String::new());
+        ContainerStatus { name, state, last: None, restarts: 0, image, image_id, id, ready }
+    }
+
+    fn waiting(reason: &str) -> ContainerStatus {
+        container(ContainerState::Waiting { reason: reason.into(), message: String::new() }, false)
+    }
+
+    fn running(ready: bool) -> ContainerStatus {
+        container(ContainerState::Running { since: UnixMillis(0) }, ready)
+    }
+
+    fn over(exit_code: i32, reason: &str) -> Terminated {
+        let (started, finished) = (UnixMillis(0), UnixMillis(60_000));
+        Terminated { exit_code, signal: 0, reason: reason.into(), message: String::new(), started, finished }
+    }
+
+    fn terminated(exit_code: i32, reason: &str) -> ContainerStatus {
+        container(ContainerState::Terminated(over(exit_code, reason)), false)
+    }
+
+    fn pod(phase: Phase, containers: Vec<ContainerStatus>) -> Pod {
+        let spec = PodSpec { containers: vec![Container::default(); containers.len().max(1)], ..PodSpec::default() };
+        Pod { spec, status: PodStatus { phase, containers, ..PodStatus::default() }, placement: None }
+    }
+
+    /// The words people know from kubectl.
+    #[test]
+    fn the_status_says_what_is_wrong() {
+        for (phase, containers, word) in [
+            (Phase::Pending, vec![], "Pending"),
+            (Phase::Pending, vec![waiting("ContainerCreating")], "ContainerCreating"),
+            (Phase::Pending, vec![waiting("ImagePullBackOff")], "ImagePullBackOff"),
+            (Phase::Running, vec![running(true)], "Running"),
+            (Phase::Running, vec![running(true), waiting("CrashLoopBackOff")], "CrashLoopBackOff"),
+            (Phase::Running, vec![terminated(137, "OOMKilled"), running(true)], "OOMKilled"),
+            (Phase::Running, vec![terminated(0, "Completed"), running(true)], "NotReady"),
+            (Phase::Succeeded, vec![terminated(0, "Completed")], "Completed"),
+            (Phase::Failed, vec![terminated(1, "Error")], "Error"),
+            (Phase::Failed, vec![terminated(3, "")], "ExitCode:3"),
+        ] {
+            assert_eq!(status(&Meta::default(), &pod(phase, containers)), word);
+        }
+        let mut evicted = pod(Phase::Failed, vec![]);
+        evicted.status.reason = "Evicted".into();
+        assert_eq!(status(&Meta::default(), &evicted), "Evicted");
+        let going = Meta { deleted: Some(Deletion { due: UnixMillis(0), grace_seconds: 30 }), ..Meta::default() };
+        assert_eq!(status(&going, &pod(Phase::Running, vec![running(true)])), "Terminating");
+        assert_eq!(status(&going, &pod(Phase::Succeeded, vec![terminated(0, "Completed")])), "Completed");
+    }
+
+    #[test]
+    fn a_row_counts_what_is_ready_and_what_came_again() {
+        let mut crashed = running(true);
+        (crashed.restarts, crashed.last) = (3, Some(over(1, "Error")));
+        let mut pod = pod(Phase::Running, vec![crashed, running(false)]);
+        pod.spec.node_name = "n1".into();
+        let meta = Meta { name: "x".into(), created: UnixMillis(1000), ..Meta::default() };
+        let row = cells(&meta, &pod, UnixMillis(181_000));
+        assert_eq!(row, ["x", "1/2", "Running", "3 (2m1s ago)", "3m", "<none>", "n1", "<none>", "<none>"]);
+    }
+}

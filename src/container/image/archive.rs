@@ -55,7 +55,7 @@ pub fn import(
         match (found.as_mut_slice(), unnamed) {
             ([one], _) => one.references.push(tag),
             (many, 1) => {
-                many.iter_mut().filter(|f| f.references.is_empty()).for_each(|f| f.references.push(tag.clone()))
+                many.iter_mut().filter(|f| f.references.is_empty()).for_each(|f| f.references.push(tag.clone()));
             }
             _ => return Err(Error::ManyUnnamed(unnamed)),
         }
@@ -88,15 +88,14 @@ fn unpack(source: &Source, found: Found, hold: &mut Hold, cancel: &Cancel) -> Re
     for ((diff_id, chain_id), part) in image.layers.iter().zip(chain_ids(&image.layers)).zip(&found.layers) {
         let (mut blob, size) = source.file(&part.file)?;
         image.size += size;
-        let layer = match hold.find(diff_id, &chain_id) {
-            Some(layer) => layer,
-            None => {
-                if let Some(digest) = &part.digest {
-                    check_blob(&mut blob, digest, cancel)?;
-                    blob = source.file(&part.file)?.0;
-                }
-                hold.unpack(blob, diff_id, &chain_id, &done, cancel)?
+        let layer = if let Some(layer) = hold.find(diff_id, &chain_id) {
+            layer
+        } else {
+            if let Some(digest) = &part.digest {
+                check_blob(&mut blob, digest, cancel)?;
+                blob = source.file(&part.file)?.0;
             }
+            hold.unpack(blob, diff_id, &chain_id, &done, cancel)?
         };
         done.push(layer);
     }
@@ -176,11 +175,11 @@ fn layout(source: &Source) -> Result<Vec<Found>, Error> {
         serde_json::from_slice(&bytes).map_err(|source| Error::Document { what: "index.json", source })?;
     let (mut found, mut elsewhere) = (Vec::new(), None);
     for descriptor in index.manifests().iter().take(IMAGES_MAX) {
-        if descriptor.platform().is_some() {
-            if let Err(error) = document::choose("the image", std::slice::from_ref(descriptor)) {
-                elsewhere = Some(error);
-                continue;
-            }
+        if descriptor.platform().is_some()
+            && let Err(error) = document::choose("the image", std::slice::from_ref(descriptor))
+        {
+            elsewhere = Some(error);
+            continue;
         }
         let references: Vec<String> = layout_name(descriptor).into_iter().collect();
         let name = references.first().map_or("the image", String::as_str).to_owned();

@@ -31,7 +31,7 @@ pub const ARCHITECTURE: &str = if cfg!(target_arch = "x86_64") {
 /// Either of what a reference may lead to.
 pub enum Manifest {
     Image(Box<ImageManifest>),
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
@@ -61,7 +61,7 @@ pub fn manifest(bytes: &[u8]) -> Result<Manifest, Error> {
         (_, _, Some(1)) => {
             Err(Error::NotAnImage("its manifest is of the old schema 1; push it again with a current tool"))
         }
-        (Some(_), None, _) => serde_json::from_slice(bytes).map(Manifest::Index).map_err(malformed),
+        (Some(_), None, _) => serde_json::from_slice(bytes).map(|i| Manifest::Index(Box::new(i))).map_err(malformed),
         (None, Some(_), _) => serde_json::from_slice(bytes).map(|m| Manifest::Image(Box::new(m))).map_err(malformed),
         _ => Err(Error::NotAnImage("its manifest names neither layers nor manifests")),
     }
@@ -115,6 +115,7 @@ struct RootFs {
 
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "PascalCase")]
+#[allow(clippy::zero_sized_map_values, reason = "in JSON they are maps to empty objects")]
 struct Process {
     entrypoint: Option<Vec<String>>,
     cmd: Option<Vec<String>>,

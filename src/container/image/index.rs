@@ -90,10 +90,8 @@ impl Index {
     /// By reference, else by id or a unique prefix of one (at least four digits).
     pub fn find(&self, name: &str) -> Result<&Record, Error> {
         let reference = Reference::parse(name);
-        if let Ok(reference) = &reference {
-            if let Some(record) = self.by_reference(reference) {
-                return Ok(record);
-            }
+        if let Some(record) = reference.as_ref().ok().and_then(|r| self.by_reference(r)) {
+            return Ok(record);
         }
         let digits = name.strip_prefix("sha256:").unwrap_or(name);
         let is_prefix =

@@ -174,33 +174,48 @@ impl Layers {
     /// One image less names these directories; those that nothing needs are removed.
     pub fn unname<'a>(&self, dirs: impl IntoIterator<Item = &'a String>) {
         let mut usage = self.usage();
+        let mut graves = Vec::new();
         for dir in dirs {
             release(&mut usage.named, dir);
-            self.sweep(&usage, dir);
+            graves.extend(self.bury(&usage, dir));
         }
+        drop(usage);
+        remove_all(&graves);
     }
 
     fn usage(&self) -> std::sync::MutexGuard<'_, Use> {
         self.use_.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Called with the lock held: between the look and the rename nobody can take hold.
-    fn sweep(&self, usage: &Use, dir: &str) {
+    /// Puts a layer that nothing needs out of the way, to be removed when the lock is given back. Called with it held:
+    /// between the look and the rename nobody can take hold.
+    fn bury(&self, usage: &Use, dir: &str) -> Option<PathBuf> {
         if usage.named.contains_key(dir) || usage.held.contains_key(dir) {
-            return;
+            return None;
         }
         let grave = self.tmp.join(format!("gone-{}", self.next.fetch_add(1, Ordering::Relaxed)));
-        match std::fs::rename(self.dir.join(dir), &grave).and_then(|()| remove_tree(&grave)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(layer = dir, %error, "cannot remove a layer; the next start will");
+        match std::fs::rename(self.dir.join(dir), &grave) {
+            Ok(()) => Some(grave),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::NotFound {
+                    tracing::warn!(layer = dir, %error, "cannot remove a layer; the next start will");
+                }
+                None
             }
-            _ => {}
         }
     }
 
     fn read(&self, dir: &str) -> Option<Layer> {
         let bytes = std::fs::read(self.dir.join(dir).join("layer.json")).ok()?;
         serde_json::from_slice(&bytes).ok()
+    }
+}
+
+fn remove_all(graves: &[PathBuf]) {
+    for grave in graves {
+        if let Err(error) = remove_tree(grave) {
+            tracing::warn!(path = %grave.display(), %error, "cannot remove a layer; the next start will");
+        }
     }
 }
 
@@ -216,10 +231,13 @@ fn release(counts: &mut BTreeMap<String, u32>, dir: &str) {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut usage = self.layers.usage();
+        let mut graves = Vec::new();
         for dir in &self.held {
             release(&mut usage.held, dir);
-            self.layers.sweep(&usage, dir);
+            graves.extend(self.layers.bury(&usage, dir));
         }
+        drop(usage);
+        remove_all(&graves);
     }
 }
 

@@ -98,6 +98,7 @@ struct Inner {
 
 impl Images {
     /// Opens the directory; removes what an interrupted pull left.
+    #[allow(clippy::needless_pass_by_value, reason = "whoever opens the images is done with their configuration")]
     pub fn open(config: Config) -> Result<Self, Error> {
         let dir = config.data_dir.join("images");
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(Error::disk("create", &dir))?;
@@ -156,10 +157,8 @@ impl Images {
         let image = self.find(name)?;
         let reference = normalise(name).ok().filter(|r| image.references.contains(r));
         let untag_only = reference.is_some() && image.references.len() > 1;
-        if !untag_only {
-            if let Some(pod) = in_use(&image) {
-                return Err(Error::InUse(name.into(), pod));
-            }
+        if !untag_only && let Some(pod) = in_use(&image) {
+            return Err(Error::InUse(name.into(), pod));
         }
         let this = self.clone();
         blocking(move |_| this.0.remove(&image, reference.filter(|_| untag_only).as_deref())).await

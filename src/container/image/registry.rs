@@ -25,7 +25,7 @@ const ATTEMPTS_MAX: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(250);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest silence within an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_mins(1);
 const REDIRECTS_MAX: usize = 5;
 const USER_AGENT: &str = concat!("entroos/", env!("CARGO_PKG_VERSION"));
 const MANIFEST_TYPES: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -138,7 +138,7 @@ impl Registry {
                 }
                 // What came is worth nothing: from the start.
                 Problem::Digest(..) => {
-                    transfer.restart().await.map_err(|e| self.fail(Problem::Transfer(e), attempt))?
+                    transfer.restart().await.map_err(|e| self.fail(Problem::Transfer(e), attempt))?;
                 }
                 problem if attempt >= ATTEMPTS_MAX || !is_transient(&problem) => {
                     return Err(self.fail(problem, attempt));

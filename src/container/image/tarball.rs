@@ -14,6 +14,9 @@ const EXTENSION_BYTES_MAX: u64 = 1 << 20;
 const PATH_BYTES_MAX: usize = 4096;
 /// Most pieces of one sparse file.
 const SPARSE_PIECES_MAX: usize = 1 << 16;
+/// Most extended attributes of one entry, and the size of one: more than the kernel takes.
+const XATTRS_MAX: usize = 128;
+const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Largest file, holes counted: what ext4 can hold.
 const FILE_BYTES_MAX: u64 = 1 << 44;
 
@@ -144,8 +147,9 @@ impl<R: Read> Tar<R> {
 
     fn describe(&mut self, header: &Header, stored: u64, extensions: Extensions) -> Result<Entry, Error> {
         let path = extensions.path.unwrap_or_else(|| header.path_bytes().into_owned());
-        let link =
-            extensions.link.unwrap_or_else(|| header.link_name_bytes().map(|l| l.into_owned()).unwrap_or_default());
+        let link = extensions
+            .link
+            .unwrap_or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default());
         let kind = kind(header.entry_type(), &path)?;
         // Only files have bytes; some writers give directories and links a size all the same.
         let has_bytes = kind == Kind::File;
@@ -335,7 +339,7 @@ fn kind(kind: EntryType, path: &[u8]) -> Result<Kind, Error> {
 }
 
 fn pieces(numbers: &[u64]) -> Result<Vec<Piece>, Error> {
-    if numbers.len() % 2 != 0 || numbers.len() > 2 * SPARSE_PIECES_MAX {
+    if !numbers.len().is_multiple_of(2) || numbers.len() > 2 * SPARSE_PIECES_MAX {
         return Err(Error::Malformed("sparse map"));
     }
     Ok(numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
@@ -393,7 +397,13 @@ fn pax_record(key: &[u8], value: &[u8], to: &mut Extensions) -> Result<(), Error
         b"GNU.sparse.minor" => to.sparse_version.1 = number()?,
         b"GNU.sparse.name" => to.sparse_name = Some(value.to_vec()),
         b"GNU.sparse.size" | b"GNU.sparse.realsize" => to.sparse_size = Some(number()?),
-        b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => to.sparse_map.get_or_insert_default().push(number()?),
+        b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
+            let map = to.sparse_map.get_or_insert_default();
+            if map.len() >= 2 * SPARSE_PIECES_MAX {
+                return Err(Error::Malformed("a sparse file has too many pieces"));
+            }
+            map.push(number()?);
+        }
         b"GNU.sparse.map" => {
             let numbers = text()?.split(',').filter(|n| !n.is_empty()).map(str::parse);
             to.sparse_map = Some(numbers.collect::<Result<_, _>>().map_err(|_| Error::Malformed("sparse map"))?);
@@ -401,6 +411,9 @@ fn pax_record(key: &[u8], value: &[u8], to: &mut Extensions) -> Result<(), Error
         _ => {
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                 to.xattrs.retain(|(n, _)| n != name);
+                if to.xattrs.len() >= XATTRS_MAX || value.len() > XATTR_BYTES_MAX {
+                    return Err(Error::Malformed("an entry has too many or too large extended attributes"));
+                }
                 to.xattrs.push((name.to_vec(), value.to_vec()));
             }
         }

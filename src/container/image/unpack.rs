@@ -158,7 +158,7 @@ impl Unpacker {
             return self.whiteout(parent, file);
         }
         let dir = self.parent(parent)?;
-        let there = self.stat(&dir, file, &path)?;
+        let there = stat(&dir, file, &path)?;
         let keep = entry.kind == Kind::Directory && there.as_ref().is_some_and(is_directory);
         let hidden = there.as_ref().is_some_and(is_whiteout);
         if there.is_some() && !keep {
@@ -253,7 +253,7 @@ impl Unpacker {
         match fs::linkat(&from, name(file), dir, name(split(path).1), AtFlags::empty()) {
             Ok(()) => Ok(()),
             Err(Errno::NOENT | Errno::NOTDIR) => Err(missing()),
-            Err(Errno::PERM) if self.stat(&from, file, &target)?.as_ref().is_some_and(is_directory) => Err(missing()),
+            Err(Errno::PERM) if stat(&from, file, &target)?.as_ref().is_some_and(is_directory) => Err(missing()),
             Err(e) => Err(at(path)(e)),
         }
     }
@@ -345,7 +345,7 @@ impl Unpacker {
             return Err(Problem::Escape(full()));
         }
         let dir = self.parent(parent)?;
-        match self.stat(&dir, hidden, file)? {
+        match stat(&dir, hidden, file)? {
             // The same layer holds it too: it is new, what is below is hidden.
             Some(stat) if is_directory(&stat) => self.set_opaque(&dir, hidden, file),
             Some(_) => Ok(()),
@@ -356,14 +356,6 @@ impl Unpacker {
     fn set_opaque(&self, dir: &OwnedFd, file: &[u8], path: &[u8]) -> Result<(), Problem> {
         let key = if self.rules.privileged { "trusted.overlay.opaque" } else { "user.overlay.opaque" };
         fs::lsetxattr(below(dir, file), key, b"y", XattrFlags::empty()).map_err(at(path))
-    }
-
-    fn stat(&self, dir: &impl AsFd, file: &[u8], path: &[u8]) -> Result<Option<Stat>, Problem> {
-        match fs::statat(dir, name(file), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(at(path)(e)),
-        }
     }
 
     /// Removes what an earlier entry of this layer made.
@@ -388,10 +380,10 @@ impl Unpacker {
         if path.is_empty() {
             return Ok(self.root.clone());
         }
-        if let Some((cached, fd)) = &self.cache {
-            if cached == path {
-                return Ok(fd.clone());
-            }
+        if let Some((cached, fd)) = &self.cache
+            && cached == path
+        {
+            return Ok(fd.clone());
         }
         let fd = match self.open_directory(path) {
             Ok(fd) => fd,
@@ -418,7 +410,7 @@ impl Unpacker {
                 here = self.open_directory(&done.join(&b'/')).map_err(at(path))?;
                 continue;
             }
-            match self.stat(&here, &part, path)? {
+            match stat(&here, &part, path)? {
                 Some(stat) if is_directory(&stat) => {}
                 Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                     links += 1;
@@ -494,6 +486,14 @@ impl Unpacker {
             }
         }
         Ok(())
+    }
+}
+
+fn stat(dir: &impl AsFd, file: &[u8], path: &[u8]) -> Result<Option<Stat>, Problem> {
+    match fs::statat(dir, name(file), AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(at(path)(e)),
     }
 }
 

@@ -108,7 +108,7 @@ impl Maker {
         let mut body = Vec::new();
         for (key, value) in records {
             let rest = key.len() + value.len() + 3;
-            let length = (1..).map(|digits| rest + digits).find(|l| l.to_string().len() + rest == *l).unwrap();
+            let length = (1..9).map(|digits| rest + digits).find(|l| l.to_string().len() + rest == *l).unwrap();
             body.extend_from_slice(format!("{length} {key}=").as_bytes());
             body.extend_from_slice(value);
             body.push(b'\n');

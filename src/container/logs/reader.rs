@@ -323,10 +323,10 @@ fn tail_of(file: &File, left: &mut u64) -> io::Result<Option<u64>> {
         file.read_exact_at(&mut block[..size], block_start)?;
         for at in (0..size).rev().filter(|&i| block[i] == b'\n') {
             let newline = block_start + at as u64;
-            if let Some(end) = line_end {
-                if counts(file, newline + 1, end, left)? {
-                    return Ok(Some(end + 1));
-                }
+            if let Some(end) = line_end
+                && counts(file, newline + 1, end, left)?
+            {
+                return Ok(Some(end + 1));
             }
             line_end = Some(newline);
         }

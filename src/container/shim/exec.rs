@@ -13,7 +13,7 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::Signal;
 
 use super::super::protocol::{self, Failure, Reply, chain};
 use super::super::spec::ExecSpec;
@@ -43,12 +43,10 @@ impl Launcher {
         let arguments = args.iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
         let environment = env.iter().map(c_string).collect::<Result<Vec<_>, _>>()?;
         let name = args.first().ok_or("there is no command to run: set `command` or use an image that has one")?;
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).map_err(|e| e.to_string())?;
-        for signal in [Signal::SIGPIPE, Signal::SIGHUP, Signal::SIGCHLD] {
-            sys::ignore_signal(signal, false).map_err(|e| e.to_string())?;
-        }
+        sys::reset_signals().map_err(|e| format!("signals cannot be reset: {e}"))?;
         sys::load_seccomp(&self.filter).map_err(|e| format!("the seccomp filter cannot be loaded: {e}"))?;
-        sys::drop_capability(CAP_SYS_ADMIN).map_err(|e| format!("CAP_SYS_ADMIN cannot be given up: {e}"))?;
+        sys::drop_capability(CAP_SYS_ADMIN, process.user().uid() != 0)
+            .map_err(|e| format!("CAP_SYS_ADMIN cannot be given up: {e}"))?;
         let path = env.iter().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(oci::DEFAULT_PATH);
         Err(execute(name, path, &arguments, &environment))
     }
