@@ -208,7 +208,7 @@ async fn a_real_registry_is_pulled_from() {
     let name = format!("{}/team/app:v1", registry.address);
     let (sender, mut progress) = tokio::sync::mpsc::channel(100);
     let image = images.pull(&name, Some(sender)).await.unwrap();
-    assert_eq!(image.references, [name.clone()]);
+    assert_eq!(image.references, std::slice::from_ref(&name));
     let mut last = None;
     while let Some(p) = progress.recv().await {
         last = Some(p);
@@ -296,7 +296,8 @@ async fn where_nobody_listens_the_error_says_so() {
 
 fn run(dir: &Path, line: &str) {
     let words: Vec<_> = line.split(' ').collect();
-    let output = std::process::Command::new(words[0]).args(&words[1..]).current_dir(dir).output().unwrap();
+    let output =
+        std::process::Command::new(words[0]).args(&words[1..]).current_dir(dir).env("HOME", dir).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -390,4 +391,22 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
         assert_eq!(entries(dir.path(), "images/tmp"), 0);
     }
     assert!(acknowledged.len() >= 12);
+}
+
+/// Other programs' proxy settings must not keep a node from its own registry.
+#[tokio::test]
+async fn child_pulls_despite_a_proxy() {
+    if std::env::var_os("ENTROOS_TEST_PROXIED").is_some() {
+        let (layout, index) = sample();
+        let registry = Faulty::start(layout, index, Fault::None).await;
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).pull(&format!("{}/app", registry.address), None).await.unwrap();
+        return;
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_pulls_despite_a_proxy"])
+        .envs(["ENTROOS_TEST_PROXIED", "HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|n| (n, "http://127.0.0.1:1")))
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stdout));
 }

@@ -11,6 +11,7 @@ mod document;
 mod error;
 mod index;
 mod layers;
+mod paths;
 mod pull;
 mod reference;
 mod registry;

@@ -63,7 +63,11 @@ impl Registry {
         let http = http.build().map_err(Error::HttpClient)?;
         let tag = reference.tag.clone().unwrap_or_else(|| "latest".into());
         let oci = OciReference::with_tag(reference.registry.clone(), reference.repository.clone(), tag);
+        // A proxy that is never asked, for this machine's own registry: it takes the place of the environment's.
+        let no_proxy = reference.is_loopback();
         let client = Client::new(ClientConfig {
+            http_proxy: no_proxy.then(|| "http://127.0.0.1:9".into()),
+            no_proxy: no_proxy.then(|| "localhost,127.0.0.0/8,::1".into()),
             protocol: if reference.is_loopback() { ClientProtocol::Http } else { ClientProtocol::Https },
             read_timeout: Some(READ_TIMEOUT),
             connect_timeout: Some(CONNECT_TIMEOUT),

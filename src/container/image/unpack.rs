@@ -11,17 +11,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{
-    self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::LayerProblem as Problem;
+use super::paths::{at, below, clean, is_directory, is_whiteout, lossy, name, parts, split, stat, times};
 use super::tarball::{Entry, Kind, Tar};
 
 /// Most entries of one layer.
@@ -98,50 +97,6 @@ struct Unpacker {
     directories: BTreeMap<Vec<u8>, (u32, (i64, u32))>,
     directory_bytes: usize,
     buffer: Vec<u8>,
-}
-
-fn lossy(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
-}
-
-/// The failure to write `path`.
-fn at<E: Into<io::Error>>(path: &[u8]) -> impl FnOnce(E) -> Problem {
-    let path = lossy(path);
-    move |e| Problem::Write { path, source: e.into() }
-}
-
-/// The path without `/`, `.` and empty parts; those that lead upwards are refused. Empty: the root.
-fn clean(path: &[u8]) -> Result<Vec<u8>, Problem> {
-    if path.is_empty() || path.contains(&0) {
-        return Err(Problem::Name(lossy(path)));
-    }
-    let mut out = Vec::with_capacity(path.len());
-    for part in path.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".") {
-        if part == b".." {
-            return Err(Problem::Escape(lossy(path)));
-        }
-        if !out.is_empty() {
-            out.push(b'/');
-        }
-        out.extend_from_slice(part);
-    }
-    Ok(out)
-}
-
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    path.iter().rposition(|&b| b == b'/').map_or((b"", path), |slash| (&path[..slash], &path[slash + 1..]))
-}
-
-fn name(bytes: &[u8]) -> &OsStr {
-    OsStr::from_bytes(if bytes.is_empty() { b"." } else { bytes })
-}
-
-fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-fn is_directory(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
 }
 
 impl Unpacker {
@@ -487,26 +442,4 @@ impl Unpacker {
         }
         Ok(())
     }
-}
-
-fn stat(dir: &impl AsFd, file: &[u8], path: &[u8]) -> Result<Option<Stat>, Problem> {
-    match fs::statat(dir, name(file), AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(stat)),
-        Err(Errno::NOENT) => Ok(None),
-        Err(e) => Err(at(path)(e)),
-    }
-}
-
-fn parts(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
-    path.split(|&b| b == b'/').filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec)
-}
-
-/// A path to `file` in `dir` for calls that take no descriptor.
-fn below(dir: &OwnedFd, file: &[u8]) -> std::path::PathBuf {
-    Path::new("/proc/self/fd").join(dir.as_raw_fd().to_string()).join(name(file))
-}
-
-fn times(mtime: (i64, u32)) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
-    Timestamps { last_access: time, last_modification: time }
 }
