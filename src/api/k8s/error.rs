@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::resource::{describe_key, resource};
+use super::resource::resource;
 use crate::orchestrator::{Key, Kind, Refusal};
 
 /// A refusal in Kubernetes' words; becomes a `metav1.Status`.
@@ -191,15 +191,10 @@ impl From<Refusal> for ApiError {
     }
 }
 
-/// Names an object in an error without borrowing it.
+/// 400: the body is no object of this kind.
 pub(super) fn decoding_failed(kind: Kind, why: &str) -> ApiError {
     let name = resource(kind).name;
     ApiError::bad_request(format!("{name} in version \"v1\" cannot be handled as a {name}: {why}"))
-}
-
-/// A message for the log: which object, and why.
-pub fn explain(key: &Key, error: &ApiError) -> String {
-    format!("{}: {}", describe_key(key), error.message)
 }
 
 #[cfg(test)]

@@ -224,3 +224,80 @@ fn stream(resource: &Resource, kind: &str) -> Value {
     };
     json!({ "get": one("connectGet"), "post": one("connectPost"), "parameters": path_parameters(true, true) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What kubectl checks before it applies: the PATCH of this kind, with `fieldValidation` and a strategic patch.
+    #[test]
+    fn kubectl_finds_what_it_needs_to_apply() {
+        let document = openapi("/openapi/v3/api/v1").unwrap();
+        let paths = document["paths"].as_object().unwrap();
+        for resource in resources().iter().filter(|r| r.verbs.contains(&"patch")) {
+            let mine = |operation: &&Value| operation["x-kubernetes-group-version-kind"]["kind"] == resource.name;
+            let patch = paths.values().map(|path| &path["patch"]).find(mine).unwrap();
+            let parameters = patch["parameters"].as_array().unwrap();
+            assert!(
+                parameters.iter().any(|p| p["name"] == "fieldValidation" && p["in"] == "query"),
+                "{}",
+                resource.name
+            );
+            let content = &patch["requestBody"]["content"];
+            assert!(content["application/strategic-merge-patch+json"].is_object());
+            let kinds = |schema: &&Value| schema["x-kubernetes-group-version-kind"][0]["kind"] == resource.name;
+            assert!(document["components"]["schemas"].as_object().unwrap().values().any(|s| kinds(&s)));
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+            match value {
+                Value::Array(list) => list.iter().for_each(|v| references(v, found)),
+                Value::Object(map) => {
+                    found.extend(map.get("$ref").and_then(Value::as_str));
+                    map.values().for_each(|v| references(v, found));
+                }
+                _ => {}
+            }
+        }
+        let document = openapi("/openapi/v3/api/v1").unwrap();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+        }
+    }
+
+    /// The index leads to the document, and what is no document is nobody's.
+    #[test]
+    fn the_index_leads_to_the_document() {
+        let index = openapi("/openapi/v3/").unwrap();
+        let url = index["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap();
+        assert!(openapi(url.split('?').next().unwrap()).is_some());
+        assert_eq!(openapi("/openapi/v2"), None);
+    }
+
+    /// The paths say what discovery says: no verb of one is missing in the other.
+    #[test]
+    fn paths_offer_what_discovery_promises() {
+        let document = openapi("/openapi/v3/api/v1").unwrap();
+        for resource in resources() {
+            let base = if resource.kind.namespaced() { "/api/v1/namespaces/{namespace}" } else { "/api/v1" };
+            let collection = &document["paths"][format!("{base}/{}", resource.plural)];
+            let item = &document["paths"][format!("{base}/{}/{{name}}", resource.plural)];
+            for (verb, operation) in [
+                ("create", &collection["post"]),
+                ("list", &collection["get"]),
+                ("get", &item["get"]),
+                ("update", &item["put"]),
+                ("patch", &item["patch"]),
+                ("delete", &item["delete"]),
+            ] {
+                assert_eq!(operation.is_object(), resource.verbs.contains(&verb), "{verb} {}", resource.plural);
+            }
+        }
+    }
+}

@@ -55,7 +55,7 @@ fn decode_constraints(spec: &At) -> Result<Constraints, Cause> {
     })
 }
 
-/// A security context: of a container with `read_only`, else of a pod.
+/// A security context, of a `container` or of a pod.
 pub(super) fn decode_security(at: &At, container: bool) -> Result<Security, Cause> {
     // 2^32 − 1 means "nobody asked" to the kernel's calls.
     let id = |key: &str| -> Result<Option<u32>, Cause> {

@@ -98,7 +98,7 @@ fn unready(pod: &Pod) -> String {
     format!("containers with unready status: [{}]", names.join(" "))
 }
 
-/// Guaranteed: every container's cpu and memory are limited and requested alike. BestEffort: none asks for any.
+/// Guaranteed: every container's cpu and memory are limited and requested alike. `BestEffort`: none asks for any.
 fn qos_class(pod: &Pod) -> &'static str {
     let containers = &pod.spec.containers;
     let asks = |q: crate::orchestrator::object::Quantities| q.cpu.is_some() || q.memory.is_some();

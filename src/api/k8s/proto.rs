@@ -381,6 +381,67 @@ mod tests {
         assert_eq!(read, expected);
     }
 
+    /// Go writes its zero values too: they ask for nothing.
+    #[test]
+    fn a_pod_as_go_writes_it_is_accepted() {
+        use k8s_pb::api::core::v1 as core;
+        use k8s_pb::apimachinery::pkg::apis::meta::v1 as meta;
+        let none = || Some(String::new());
+        let container = core::Container {
+            name: Some("c".into()),
+            image: Some("i".into()),
+            working_dir: none(),
+            resources: Some(core::ResourceRequirements::default()),
+            ports: vec![core::ContainerPort {
+                name: none(),
+                host_port: Some(0),
+                container_port: Some(80),
+                protocol: Some("TCP".into()),
+                host_ip: none(),
+            }],
+            termination_message_path: none(),
+            termination_message_policy: none(),
+            image_pull_policy: none(),
+            stdin: Some(false),
+            stdin_once: Some(false),
+            tty: Some(false),
+            ..Default::default()
+        };
+        let spec = core::PodSpec {
+            containers: vec![container],
+            restart_policy: none(),
+            dns_policy: none(),
+            service_account_name: none(),
+            service_account: none(),
+            node_name: none(),
+            host_network: Some(false),
+            host_pid: Some(false),
+            host_ipc: Some(false),
+            security_context: Some(core::PodSecurityContext::default()),
+            hostname: none(),
+            subdomain: none(),
+            scheduler_name: none(),
+            priority_class_name: none(),
+            ..Default::default()
+        };
+        let metadata = meta::ObjectMeta {
+            name: Some("x".into()),
+            generate_name: none(),
+            namespace: none(),
+            self_link: none(),
+            uid: none(),
+            resource_version: none(),
+            generation: Some(0),
+            creation_timestamp: Some(meta::Time::default()),
+            ..Default::default()
+        };
+        let status = core::PodStatus { phase: none(), message: none(), reason: none(), ..Default::default() };
+        let pod = core::Pod { metadata: Some(metadata), spec: Some(spec), status: Some(status) };
+        let read = parse(&wrap("v1", "Pod", pod.encode_to_vec())).unwrap();
+        let (kind, strict) = (crate::orchestrator::Kind::Pod, crate::api::k8s::FieldValidation::Strict);
+        crate::api::k8s::decode(kind, "default", &read, strict).unwrap();
+    }
+
     #[test]
     fn other_bodies_read_as_their_json() {
         use k8s_pb::api::core::v1 as core;

@@ -4,6 +4,9 @@
 //! JSON cannot: `$patch: replace | delete | merge`, `$retainKeys`, `$setElementOrder/FIELD`,
 //! `$deleteFromPrimitiveList/FIELD`. Source: Kubernetes' `strategicpatch` package and its design document.
 
+// `patch` and `path` are the words of the trade.
+#![allow(clippy::similar_names)]
+
 use serde_json::{Map, Value};
 
 use super::read::join;
@@ -115,14 +118,14 @@ fn merge_field(
             }
             return Ok(());
         }
-        (_, Value::Object(with)) => match directive(with, &path)? {
-            Directive::Delete => return Ok(()),
-            // Merged into nothing, so that directives inside it are obeyed too.
-            _ => {
-                let inner = if let Some(Shape::Ref(of)) = shape { schema::named(of) } else { None };
-                merge(Object::new(), with, inner, &path)?.into()
+        (_, Value::Object(with)) => {
+            if matches!(directive(with, &path)?, Directive::Delete) {
+                return Ok(());
             }
-        },
+            // Merged into nothing, so that directives inside it are obeyed too.
+            let inner = if let Some(Shape::Ref(of)) = shape { schema::named(of) } else { None };
+            merge(Object::new(), with, inner, &path)?.into()
+        }
         (_, with) => plain(with),
     };
     original.insert(name.to_owned(), merged);

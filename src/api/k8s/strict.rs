@@ -162,12 +162,12 @@ fn read_and_set_aside(kind: Kind, shape: &str) -> bool {
         | "metadata.selfLink"
         | "metadata.deletionTimestamp"
         | "metadata.deletionGracePeriodSeconds" => true,
-        // Ours, read by the decoder to the last field.
+        // Ours, read by the decoder to the last field; and quantities, where equal in value is equal (0.5 = 500m; other
+        // resources than these are not read and so named).
         "spec.constraints"
         | "spec.containers[].resource_requirements"
-        | "spec.containers[].connectivity_requirements" => kind == Kind::Pod,
-        // Quantities: equal in value is equal (0.5 = 500m). Other resources are not read and so named.
-        "spec.containers[].resources.requests.cpu"
+        | "spec.containers[].connectivity_requirements"
+        | "spec.containers[].resources.requests.cpu"
         | "spec.containers[].resources.requests.memory"
         | "spec.containers[].resources.limits.cpu"
         | "spec.containers[].resources.limits.memory" => kind == Kind::Pod,
@@ -190,45 +190,60 @@ fn harmless(kind: Kind, shape: &str, value: &Value) -> bool {
         && value["type"] == "RuntimeDefault"
 }
 
+/// A field's path without indices, and why a value of it may be passed over.
+type Passed = (&'static str, &'static str);
+
+const PASSED_FALSE: &[Passed] = &[
+    ("spec.hostNetwork", "what an absent field means"),
+    ("spec.hostPID", "a pod has a process namespace of its own"),
+    ("spec.hostIPC", "a pod has an IPC namespace of its own"),
+    ("spec.shareProcessNamespace", "each container has a process namespace of its own"),
+    ("spec.setHostnameAsFQDN", "the host name is short"),
+    ("spec.enableServiceLinks", "there are no services, so nothing is linked"),
+    ("spec.automountServiceAccountToken", "there are no service accounts, so nothing is mounted"),
+    ("spec.containers[].stdin", "what an absent field means"),
+    ("spec.containers[].stdinOnce", "what an absent field means"),
+    ("spec.containers[].tty", "what an absent field means"),
+    ("spec.containers[].securityContext.privileged", "no container gets privileges"),
+    ("spec.containers[].env[].valueFrom.configMapKeyRef.optional", "what an absent field means"),
+    ("spec.containers[].env[].valueFrom.secretKeyRef.optional", "what an absent field means"),
+];
+
+const PASSED_TRUE: &[Passed] = &[
+    ("spec.enableServiceLinks", "there are no services, so nothing is linked"),
+    ("spec.hostUsers", "users are the machine's"),
+    ("spec.containers[].securityContext.allowPrivilegeEscalation", "set-user-id programs work"),
+];
+
+const PASSED_ZERO: &[Passed] = &[
+    ("spec.priority", "nothing outranks"),
+    ("spec.containers[].ports[].hostPort", "no port of the machine is asked for"),
+    ("spec.containers[].env[].valueFrom.resourceFieldRef.divisor", "Kubernetes' default, one"),
+];
+
+const PASSED_WORDS: &[(&str, &[&str], &str)] = &[
+    ("spec.dnsPolicy", &["ClusterFirst", "Default"], "a pod without a network has no server to ask either way"),
+    ("spec.schedulerName", &["default-scheduler"], "there is one scheduler"),
+    ("spec.serviceAccountName", &["default"], "the account every pod of Kubernetes has"),
+    ("spec.serviceAccount", &["default"], "its older name"),
+    ("spec.preemptionPolicy", &["PreemptLowerPriority"], "nothing preempts, for nothing outranks"),
+    ("spec.os.name", &["linux"], "what every container is"),
+    ("spec.containers[].terminationMessagePath", &["/dev/termination-log"], "the default every exported pod carries"),
+    ("spec.containers[].terminationMessagePolicy", &["File"], "the default every exported pod carries"),
+    ("spec.containers[].securityContext.procMount", &["Default"], "/proc is masked"),
+    ("spec.containers[].env[].valueFrom.fieldRef.apiVersion", &["v1"], "there is no other"),
+    ("spec.containers[].env[].valueFrom.resourceFieldRef.divisor", &["0", "1"], "Kubernetes' default, one"),
+];
+
 fn harmless_in_pod(shape: &str, value: &Value) -> bool {
-    let word = value.as_str().unwrap_or_default();
-    if let Some(field) = shape.strip_prefix("spec.containers[].") {
-        return match field {
-            // The defaults of Kubernetes, as every exported pod carries them.
-            "terminationMessagePath" => word == "/dev/termination-log",
-            "terminationMessagePolicy" => word == "File",
-            "ports[].hostPort" => value == 0,
-            "env[].valueFrom.fieldRef.apiVersion" => word == "v1",
-            "env[].valueFrom.resourceFieldRef.divisor" => matches!(word, "0" | "1") || value == 0 || value == 1,
-            // No container gets privileges; whether its children may is Kubernetes' default.
-            "securityContext.privileged" => value == false,
-            "securityContext.allowPrivilegeEscalation" => value == true,
-            "securityContext.procMount" => word == "Default",
-            // False is what an absent field means.
-            "securityContext.readOnlyRootFilesystem" | "stdin" | "stdinOnce" | "tty" => value == false,
-            "env[].valueFrom.configMapKeyRef.optional" | "env[].valueFrom.secretKeyRef.optional" => value == false,
-            _ => false,
-        };
-    }
-    match shape {
-        // The default; a pod without a network has no server to ask either way.
-        "spec.dnsPolicy" => matches!(word, "ClusterFirst" | "Default"),
-        // There is one scheduler and it goes by this name too.
-        "spec.schedulerName" => word == "default-scheduler",
-        // There are no services, so there are no links to them.
-        "spec.enableServiceLinks" => value.is_boolean(),
-        // There are no service accounts: nothing is mounted.
-        "spec.automountServiceAccountToken" => value == false,
-        "spec.serviceAccountName" | "spec.serviceAccount" => word == "default",
-        // Nothing preempts and nothing outranks.
-        "spec.preemptionPolicy" => word == "PreemptLowerPriority",
-        "spec.priority" => value == 0,
-        // Each false is what happens: namespaces of its own.
-        "spec.hostPID" | "spec.hostIPC" | "spec.shareProcessNamespace" | "spec.setHostnameAsFQDN" => value == false,
-        "spec.hostNetwork" => value == false,
-        // No user namespace yet: the machine's users.
-        "spec.hostUsers" => value == true,
-        "spec.os.name" => word == "linux",
+    let passed = |list: &[Passed]| list.iter().any(|(field, _)| *field == shape);
+    match value {
+        Value::Bool(false) => passed(PASSED_FALSE),
+        Value::Bool(true) => passed(PASSED_TRUE),
+        Value::Number(number) => number.as_u64() == Some(0) && passed(PASSED_ZERO),
+        Value::String(word) => {
+            PASSED_WORDS.iter().any(|(field, words, _)| *field == shape && words.contains(&word.as_str()))
+        }
         _ => false,
     }
 }
