@@ -58,7 +58,9 @@ impl Uid {
         for (i, byte) in bytes.iter_mut().enumerate() {
             *byte = u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).ok()?;
         }
-        Some(Self(bytes))
+        // One printed form only: no sign that a number may have, no dash elsewhere.
+        let uid = Self(bytes);
+        (uid.to_string() == text.to_ascii_lowercase()).then_some(uid)
     }
 }
 
@@ -96,5 +98,9 @@ mod tests {
         assert_ne!(uid, Uid::derive(&[7; 32], 4));
         assert_eq!(Uid::parse("not-a-uid"), None);
         assert_eq!(Uid::parse("ééééééééé-éééé"), None);
+        let text = uid.to_string();
+        assert_eq!(Uid::parse(&text.to_uppercase()), Some(uid));
+        assert_eq!(Uid::parse(&format!("+{}", &text[1..])), None);
+        assert_eq!(Uid::parse(&format!("{}-{}", &text[..7], text[7..].replacen('-', "", 1))), None);
     }
 }

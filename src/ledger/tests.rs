@@ -85,6 +85,7 @@ struct Running {
     handle: Handle<Counter>,
     scope: Scope,
     gate: Arc<Mutex<()>>,
+    engine: Engine,
 }
 
 impl Running {
@@ -95,7 +96,7 @@ impl Running {
         let config = Config { blocks_kept, commands_max: 64 };
         let machine = Counter::default();
         let gate = Arc::clone(&machine.gate);
-        Ok(Self { handle: spawn(machine, engine, key, config, &scope)?, scope, gate })
+        Ok(Self { handle: spawn(machine, engine.clone(), key, config, &scope)?, scope, gate, engine })
     }
 
     async fn add(&self, name: &str) -> Committed<usize> {
@@ -224,6 +225,33 @@ async fn what_timed_out_is_never_committed() {
     running.add("fence").await;
     let state = running.close().await;
     assert_eq!(state.seen.keys().map(Vec::as_slice).collect::<Vec<_>>(), [&b"fence"[..], b"in the block"]);
+}
+
+#[tokio::test]
+async fn a_failed_write_is_not_acknowledged_and_ends_the_node() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::open(dir.path(), 100).unwrap();
+    running.add("good").await;
+    running.engine.poison();
+    let error = running.handle.submit(1, b"bad".to_vec(), LONG).await.unwrap_err();
+    assert!(matches!(error, Error::NotDurable(_)), "{error}");
+    tokio::time::timeout(LONG, running.scope.stopped()).await.unwrap();
+    assert_eq!(running.handle.snapshot().height, Height(1));
+    running.close().await;
+    let state = Running::open(dir.path(), 100).unwrap().close().await;
+    assert_eq!(state.seen.keys().collect::<Vec<_>>(), [b"good"]);
+}
+
+#[tokio::test]
+async fn a_panic_in_apply_ends_the_node_and_leaves_no_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::open(dir.path(), 100).unwrap();
+    running.add("good").await;
+    let error = running.handle.submit(1, b"wait forever".to_vec(), LONG).await.unwrap_err();
+    assert!(matches!(error, Error::Stopped), "{error}");
+    tokio::time::timeout(LONG, running.scope.stopped()).await.unwrap();
+    running.close().await;
+    assert_eq!(Running::open(dir.path(), 100).unwrap().handle.snapshot().height, Height(1));
 }
 
 #[tokio::test]

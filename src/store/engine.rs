@@ -63,6 +63,7 @@ impl Engine {
             Ok(db) => Ok(Self { inner: Arc::new(Inner { db, path, poisoned: AtomicBool::new(false), reserve }) }),
             Err(source) if is_locked(&source) => Err(Error::Locked { path }),
             Err(source) if source.kind() == rocksdb::ErrorKind::Corruption => Err(Error::Corrupt { path, source }),
+            Err(source) if is_full(&source) => Err(Error::FullDuringWrite { path, source }),
             Err(source) => Err(Error::Open { path, source }),
         }
     }
@@ -108,7 +109,7 @@ impl Engine {
         options.set_sync(true);
         self.inner.db.write_opt(self.compose(batch), &options).map_err(|source| {
             self.inner.poisoned.store(true, Ordering::Release);
-            if source.as_ref().contains("No space left") {
+            if is_full(&source) {
                 Error::FullDuringWrite { path: path(), source }
             } else {
                 Error::Write { path: path(), source }
@@ -160,9 +161,13 @@ impl Engine {
     }
 
     #[cfg(test)]
-    pub(super) fn poison(&self) {
+    pub(crate) fn poison(&self) {
         self.inner.poisoned.store(true, Ordering::Release);
     }
+}
+
+fn is_full(error: &rocksdb::Error) -> bool {
+    error.as_ref().contains("No space left")
 }
 
 fn is_locked(error: &rocksdb::Error) -> bool {
