@@ -19,7 +19,7 @@ const RUNS: usize = 50;
 const WARM_UP: usize = 3;
 
 fn main() {
-    let runs = std::env::args().filter_map(|arg| arg.parse().ok()).next().unwrap_or(RUNS);
+    let runs = std::env::args().find_map(|arg| arg.parse().ok()).unwrap_or(RUNS);
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("tokio starts");
     tokio.block_on(bench(runs));
 }
@@ -40,7 +40,8 @@ async fn bench(runs: usize) {
         Err(error) => panic!("{error}"),
     };
     let warm = runtime.create(pod(0)).await.expect("a sandbox");
-    let others: Vec<Other> = ["crun", "runc"].into_iter().filter_map(|name| Other::new(name, dir.path(), &layer)).collect();
+    let others: Vec<Other> =
+        ["crun", "runc"].into_iter().filter_map(|name| Other::new(name, dir.path(), &layer)).collect();
     let mut rows: Vec<(&str, Vec<Duration>)> = vec![("entroos", vec![]), ("entroos pod", vec![])];
     rows.extend(others.iter().map(|other| (other.name, vec![])));
     for run in 0..runs + WARM_UP {
@@ -79,7 +80,13 @@ async fn start_to_exit(sandbox: &Sandbox, spec: ContainerSpec) -> Duration {
 
 fn pod(number: u8) -> SandboxSpec {
     let name = format!("bench-{number}");
-    SandboxSpec { uid: Uid([number; 16]), namespace: "default".into(), hostname: name.clone(), name, host_network: false }
+    SandboxSpec {
+        uid: Uid([number; 16]),
+        namespace: "default".into(),
+        hostname: name.clone(),
+        name,
+        host_network: false,
+    }
 }
 
 fn spec(layer: &Path, attempt: u32) -> ContainerSpec {
@@ -132,7 +139,8 @@ impl Other {
             assert!(spec.is_ok_and(|status| status.success()), "{name} spec");
         }
         let path = bundle.join("config.json");
-        let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path).expect("config.json")).expect("JSON");
+        let mut config: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).expect("config.json")).expect("JSON");
         config["process"]["args"] = serde_json::json!(["/bin/echo", "hello"]);
         config["process"]["terminal"] = false.into();
         config["root"]["readonly"] = false.into();

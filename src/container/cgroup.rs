@@ -4,10 +4,12 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::libc;
+use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::Pid;
@@ -15,20 +17,8 @@ use nix::unistd::Pid;
 use super::spec::Limits;
 
 const ROOT: &str = "/sys/fs/cgroup";
-const CONTROLLERS_V1: [&str; 12] = [
-    "memory",
-    "pids",
-    "cpu",
-    "cpuacct",
-    "cpuset",
-    "devices",
-    "freezer",
-    "blkio",
-    "hugetlb",
-    "net_cls",
-    "net_prio",
-    "perf_event",
-];
+/// Of version 1: what limits a container or counts what it uses.
+const CONTROLLERS_V1: [&str; 5] = ["memory", "pids", "cpu", "cpuacct", "devices"];
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 const CPU_PERIOD_US: u64 = 100_000;
 /// The least quota the kernel takes.
@@ -80,6 +70,28 @@ impl Hierarchy {
         Ok(Self::V1(found))
     }
 
+    /// For a process with its own mount namespace: keeps the hierarchy open and, on version 1, takes its mounts away.
+    ///
+    /// libcontainer would look for twelve controllers in the mount table for every process it makes, and move it into each;
+    /// we place processes ourselves. On version 2 it is one write, into the group the process is in already.
+    pub fn hold_and_hide(self) -> io::Result<Self> {
+        let Self::V1(controllers) = self else { return Ok(self) };
+        let mut held = Vec::new();
+        for (name, root) in controllers {
+            // Open for the rest of this process's life, and in those it forks.
+            let fd = fs::File::open(&root)?.into_raw_fd();
+            held.push((name, PathBuf::from(format!("/proc/self/fd/{fd}"))));
+        }
+        for entry in fs::read_dir(ROOT)? {
+            let path = entry?.path();
+            if !path.is_symlink() {
+                // Not a mount point of its own: then there is nothing to hide.
+                let _ = umount2(&path, MntFlags::MNT_DETACH);
+            }
+        }
+        Ok(Self::V1(held))
+    }
+
     fn dirs(&self, group: &str) -> Vec<PathBuf> {
         match self {
             Self::V1(controllers) => controllers.iter().map(|(_, root)| root.join(group)).collect(),
@@ -118,9 +130,6 @@ impl Hierarchy {
     pub fn create_leaf(&self, group: &str) -> Result<(), Error> {
         for path in self.dirs(group) {
             make(&path)?;
-        }
-        if let Some(path) = self.dir("cpuset", group).filter(|_| matches!(self, Self::V1(_))) {
-            inherit_cpuset(&path, group)?;
         }
         Ok(())
     }
@@ -300,22 +309,6 @@ fn hand_down(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Version 1: a new cpuset is empty and takes no process until it is filled from above.
-fn inherit_cpuset(path: &Path, group: &str) -> Result<(), Error> {
-    let depth = group.split('/').count();
-    let levels: Vec<&Path> = path.ancestors().take(depth + 1).collect();
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        for pair in levels.windows(2).rev() {
-            let own = fs::read_to_string(pair[0].join(file)).unwrap_or_default();
-            if own.trim().is_empty() {
-                let above = fs::read_to_string(pair[1].join(file)).unwrap_or_default();
-                write(&pair[0].join(file), above.trim())?;
-            }
-        }
-    }
-    Ok(())
-}
-
 fn make(path: &Path) -> Result<(), Error> {
     fs::create_dir_all(path).map_err(|source| Error::Create { path: path.to_path_buf(), source })
 }
@@ -361,6 +354,36 @@ fn remove_tree(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The version 2 hierarchy, also where a hybrid machine keeps it beside version 1.
+    fn version_2_root() -> Option<PathBuf> {
+        let roots = [PathBuf::from(ROOT), Path::new(ROOT).join("unified")];
+        let root = roots.into_iter().find(|root| root.join("cgroup.controllers").exists());
+        if root.is_none() || !nix::unistd::geteuid().is_root() {
+            println!("SKIPPED: needs root and a version 2 cgroup hierarchy");
+            return None;
+        }
+        root
+    }
+
+    #[test]
+    fn version_2_refuses_devices_by_a_filter() {
+        let Some(root) = version_2_root() else { return };
+        let group = format!("entroos-filter-{}", std::process::id());
+        make(&root.join(&group)).unwrap();
+        Hierarchy::V2(root.clone()).limit_devices(&group).unwrap();
+        let script = "echo 0 > $0/cgroup.procs; head -c0 /dev/null && head -c0 /dev/urandom && echo usual; head -c0 /dev/kmsg; \
+                      mknod $1/disk b 254 0 && echo made; head -c0 $1/disk";
+        let dir = tempfile::tempdir().unwrap();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", script]).arg(root.join(&group)).arg(dir.path()).env("LC_ALL", "C");
+        let output = shell.output().unwrap();
+        let hierarchy = Hierarchy::V2(root);
+        hierarchy.destroy(&group).unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(out, "usual\nmade\n", "{err}");
+        assert_eq!(err.matches("Operation not permitted").count(), 2, "{err}");
+    }
 
     #[test]
     fn a_missing_controller_is_named() {

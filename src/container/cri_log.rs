@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_long_line_is_cut() {
         let (mut lines, mut out) = (Lines::new("stderr"), Vec::new());
-        lines.push(&[b'x'; LINE_MAX + 1], "T", &mut out);
+        lines.push(&vec![b'x'; LINE_MAX + 1], "T", &mut out);
         lines.push(b"\n", "T", &mut out);
         let text = String::from_utf8(out).unwrap();
         let tags: Vec<_> = text.lines().map(|l| (l.as_bytes()[9] as char, l.len() - 11)).collect();

@@ -35,12 +35,6 @@ pub fn inherited_fd(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Closes descriptors that a failed library call left behind.
-pub fn close_leaked(fd: RawFd) {
-    // SAFETY: the caller found this number open after a call and not before it, and no object of ours owns it.
-    unsafe { libc::close(fd) };
-}
-
 /// Closes every descriptor above standard error except `keep`.
 pub fn close_all_but(keep: &[RawFd]) {
     let mut keep: Vec<u32> = keep.iter().filter_map(|&fd| u32::try_from(fd).ok()).filter(|&fd| fd > 2).collect();
@@ -182,7 +176,7 @@ pub fn ignore_signal(signal: nix::sys::signal::Signal, ignore: bool) -> io::Resu
 /// Attaches to a version 2 cgroup the device filter that version 1 has a controller for: make any device file, use only
 /// null, zero, full, random, urandom, tty, ptmx and terminals.
 pub fn attach_device_filter(group: &std::path::Path) -> io::Result<()> {
-    /// `bpf_attr` for BPF_PROG_LOAD, as far as it is needed.
+    /// `bpf_attr` for `BPF_PROG_LOAD`, as far as it is needed.
     #[repr(C)]
     struct Load {
         kind: u32,

@@ -2,8 +2,10 @@
 //!
 //! Files are parsed, never asked of the machine's name services.
 
+use serde::{Deserialize, Serialize};
+
 /// A user as the kernel knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     pub uid: u32,
     pub gid: u32,

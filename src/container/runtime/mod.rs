@@ -9,6 +9,7 @@ mod sandbox;
 mod watcher;
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::cgroup::{self, Hierarchy};
-use super::protocol::{self, Failure, Launch, Reply};
+use super::protocol::{self, Failure, Launch, Reply, Request};
 use super::shim::record::ShimFile;
 use super::spec::SandboxSpec;
 use super::{logs, zygote};
@@ -31,8 +32,10 @@ pub use sandbox::Sandbox;
 
 /// Sandboxes whose watch waits to be taken up.
 const WATCHERS_MAX: usize = 1024;
+/// How many pods may be made at once, at most.
+const TURNS: usize = 128;
 /// How long a shim may take to set itself up.
-const SETUP_WAIT: Duration = Duration::from_secs(60);
+const SETUP_WAIT: Duration = Duration::from_mins(1);
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -100,6 +103,8 @@ struct Inner {
     zygote: Mutex<Zygote>,
     sandboxes: Sandboxes,
     watchers: mpsc::Sender<watcher::Watcher>,
+    /// Whoever makes a pod holds the one its uid picks.
+    turns: [tokio::sync::Mutex<()>; TURNS],
 }
 
 type Sandboxes = Arc<Mutex<HashMap<Uid, Sandbox>>>;
@@ -132,7 +137,8 @@ impl Runtime {
         let (watchers, incoming) = mpsc::channel(WATCHERS_MAX);
         scope.spawn("sandboxes", |stop| watcher::run(incoming, stop));
         let sandboxes = Arc::default();
-        Ok(Self { inner: Arc::new(Inner { config, hierarchy, zygote: Mutex::new(zygote), sandboxes, watchers }) })
+        let (zygote, turns) = (Mutex::new(zygote), std::array::from_fn(|_| tokio::sync::Mutex::default()));
+        Ok(Self { inner: Arc::new(Inner { config, hierarchy, zygote, sandboxes, watchers, turns }) })
     }
 
     /// Finds every sandbox an earlier node process left: alive ones are adopted with their records, dead ones are
@@ -149,6 +155,8 @@ impl Runtime {
 
     /// Makes the sandbox, or returns the one that is there for this uid.
     pub async fn create(&self, spec: SandboxSpec) -> Result<Sandbox, Error> {
+        // Two that make the same pod would take each other's half-made sandbox for a dead one.
+        let _turn = self.inner.turns[usize::from(spec.uid.0[15]) % TURNS].lock().await;
         if let Some(sandbox) = self.get(&spec.uid) {
             return Ok(sandbox);
         }
@@ -220,6 +228,8 @@ impl Inner {
             zygote.launch(&self.config, &launch, theirs.as_raw_fd())?;
         }
         drop(theirs);
+        // The pod's directory is on disk before anything in it counts; the shim sets itself up meanwhile.
+        File::open(self.pods()).and_then(|dir| dir.sync_all()).map_err(io_error("syncing the pods' directory"))?;
         match link::reply(&ours, SETUP_WAIT) {
             Ok(Reply::Ready) => Ok((sandbox, Some(ours))),
             Ok(Reply::Busy) => self.find(&pod_dir),
@@ -242,22 +252,13 @@ impl Inner {
         for entry in std::fs::read_dir(self.pods()).map_err(io_error("reading the pods' directory"))? {
             let entry = entry.map_err(io_error("reading the pods' directory"))?;
             let Some(uid) = entry.file_name().to_str().and_then(Uid::parse) else { continue };
-            match self.find(&entry.path()) {
-                Ok(sandbox) => {
-                    uids.push(uid.to_string());
-                    found.push(sandbox);
-                }
+            if let Ok(sandbox) = self.find(&entry.path()) {
+                uids.push(uid.to_string());
+                found.push(sandbox);
+            } else {
                 // Never set up: nobody was told of it, so nobody has to hear of its end.
-                Err(_) => {
-                    let spec = SandboxSpec {
-                        uid,
-                        namespace: String::new(),
-                        name: String::new(),
-                        hostname: String::new(),
-                        host_network: false,
-                    };
-                    self.sandbox(spec).remove_all()?;
-                }
+                let (namespace, name, hostname) = Default::default();
+                self.sandbox(SandboxSpec { uid, namespace, name, hostname, host_network: false }).remove_all()?;
             }
         }
         for name in self.hierarchy.children(&self.node_group()) {
@@ -277,7 +278,13 @@ impl Inner {
                 && let Ok(connection) = link::connect(pod_dir)
                 && link::is_process(&connection, file)
             {
-                return Ok((self.sandbox(file.spec.clone()), Some(connection)));
+                let sandbox = self.sandbox(file.spec.clone());
+                // Whoever gets the sandbox sees its records at once.
+                protocol::send(&connection, &Request::Watch, &[]).map_err(io_error("asking the sandbox"))?;
+                if let Reply::Records(records) = link::reply(&connection, SETUP_WAIT)? {
+                    sandbox.publish(records);
+                }
+                return Ok((sandbox, Some(connection)));
             }
             if link::lock(pod_dir).is_some() || Instant::now() > deadline {
                 let file = file.map_err(io_error("reading shim.json"))?;

@@ -16,7 +16,7 @@ use super::super::spec::{ContainerRecord, ContainerSpec, ExecSpec, SandboxSpec};
 use super::{Error, Exec, Sandboxes, blocking, io_error, link};
 
 /// How long a shim may take to answer.
-const ANSWER_WAIT: Duration = Duration::from_secs(60);
+const ANSWER_WAIT: Duration = Duration::from_mins(1);
 /// How long a shim that was killed may hold its lock.
 const LOCK_WAIT: Duration = Duration::from_secs(20);
 

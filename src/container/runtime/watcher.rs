@@ -1,6 +1,7 @@
 //! Follows each shim's records, and notices when a shim dies.
 
 use std::os::unix::net::UnixStream as StdStream;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -12,6 +13,9 @@ use super::super::protocol::{self, Reply, Request};
 use super::sandbox::Sandbox;
 use super::{decode, link};
 
+/// A shim that lives and yet hangs up is asked again after this long.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
 /// A sandbox to follow, and a connection to its shim.
 pub struct Watcher {
     pub sandbox: Sandbox,
@@ -20,13 +24,13 @@ pub struct Watcher {
 
 /// Follows every sandbox that comes in.
 pub async fn run(mut incoming: mpsc::Receiver<Watcher>, stop: CancellationToken) {
-    let mut watches = JoinSet::new();
+    let mut followers = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            Some(_) = watches.join_next(), if !watches.is_empty() => {}
+            Some(_) = followers.join_next(), if !followers.is_empty() => {}
             watcher = incoming.recv() => match watcher {
-                Some(watcher) => { watches.spawn(follow(watcher)); }
+                Some(watcher) => { followers.spawn(follow(watcher)); }
                 // Every handle is gone: nobody asks any more. The scope goes on without us.
                 None => return stop.cancelled().await,
             },
@@ -58,6 +62,9 @@ async fn follow(Watcher { sandbox, connection }: Watcher) {
             None
         });
         connection = settled.await.ok().flatten();
+        if connection.is_some() {
+            tokio::time::sleep(RECONNECT_PAUSE).await;
+        }
     }
 }
 

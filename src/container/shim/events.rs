@@ -13,7 +13,7 @@ use super::super::protocol::{Failure, Reply, Request};
 use super::Shim;
 use super::connection::Connection;
 use super::exec::kill_session;
-use super::start::Read1;
+use super::start::Read;
 
 /// Watches, requests and execs at once; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 256;
@@ -40,7 +40,7 @@ impl Shim {
     pub(super) fn serve(&mut self) {
         loop {
             let ready = self.wait();
-            // Output first, then ends: what a container printed stands in its log when its end is told.
+            // Output comes first, then ends: what a container printed stands in its log when its end is told.
             for (source, flags) in &ready {
                 match source {
                     Source::Stream(key, index) => self.print(key, *index),
@@ -70,7 +70,7 @@ impl Shim {
             fds.push(PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN | write));
         }
         for (key, running) in &self.running {
-            for (index, stream) in running.streams.iter().enumerate() {
+            for (index, stream) in running.streams.iter().enumerate().filter(|(_, stream)| !stream.ended) {
                 sources.push(Source::Stream(key.clone(), index));
                 fds.push(PollFd::new(stream.file.as_fd(), PollFlags::POLLIN));
             }
@@ -80,10 +80,10 @@ impl Shim {
         }
         let flags = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
         let ready = sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty());
-        let mut ready: Vec<_> = ready.collect();
-        // Streams last to first, so that removing one that ended leaves the others' indices right.
-        ready.reverse();
-        ready
+        let (mut streams, others): (Vec<_>, Vec<_>) =
+            ready.partition(|(source, _)| matches!(source, Source::Stream(..)));
+        streams.extend(others);
+        streams
     }
 
     fn print(&mut self, key: &(String, u32), index: usize) {
@@ -91,9 +91,9 @@ impl Shim {
         let Some(stream) = running.streams.get_mut(index) else { return };
         let (time, mut entries) = (timestamp(), Vec::new());
         let read = stream.read(&time, &mut entries);
-        if read == Read1::End {
+        if read == Read::End {
             stream.lines.finish(&time, &mut entries);
-            running.streams.remove(index);
+            stream.ended = true;
         }
         running.log.write(&entries);
     }
@@ -135,7 +135,7 @@ impl Shim {
             Request::Signal { container, attempt, signal } => self.signal(container, attempt, signal),
             Request::Kill { container, attempt } => match self.running.get(&(container.clone(), attempt)) {
                 Some(running) => {
-                    self.hierarchy.kill(&running.cgroup);
+                    self.hierarchy.kill(&running.attempt.cgroup);
                     Reply::Done
                 }
                 None => Reply::Failed(Failure::NotRunning(container)),

@@ -7,6 +7,8 @@
 mod connection;
 mod events;
 mod exec;
+mod helper;
+mod launcher;
 mod oci;
 pub mod record;
 mod start;
@@ -109,6 +111,7 @@ fn setup(launch: Launch, filter: &[u8]) -> Result<Shim, SetupError> {
     let signals = step("signals", SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC))?;
     step("becoming the parent of orphans", sys::become_subreaper())?;
     enter_namespaces(&launch)?;
+    let hierarchy = step("cgroups", hierarchy.hold_and_hide())?;
     let run = launch.pod_dir.join(RUN);
     step("mounting the pod's private tmpfs", private_mounts(&run))?;
     step("writing /etc", rootfs::write_etc(&run.join("etc"), &launch.spec.hostname, launch.spec.host_network))?;
@@ -163,6 +166,8 @@ fn enter_namespaces(launch: &Launch) -> Result<(), SetupError> {
         flags |= CloneFlags::CLONE_NEWNET;
     }
     step("making the pod's namespaces", unshare(flags))?;
+    let none = None::<&str>;
+    step("making mounts private", mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))?;
     step("setting the host name", nix::unistd::sethostname(&launch.spec.hostname))?;
     if !launch.spec.host_network {
         step("raising loopback", sys::raise_loopback())?;
@@ -171,8 +176,6 @@ fn enter_namespaces(launch: &Launch) -> Result<(), SetupError> {
 }
 
 fn private_mounts(run: &Path) -> Result<(), Errno> {
-    let none = None::<&str>;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     fs::create_dir_all(run).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("entroos"), run, Some("tmpfs"), flags, Some(RUN_OPTIONS))?;

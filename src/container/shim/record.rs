@@ -1,10 +1,12 @@
 //! What a shim leaves on disk: who it is, and for each attempt that it was begun and how it ended.
 //!
-//! `containers/<name>/<attempt>.json` is there, synced, before the attempt starts; the end is written to a new file that takes
-//! its place. A record without an end whose shim is gone is `Lost`.
+//! `containers/<name>/<attempt>.json` has two lines. The first, padded to a sector, is synced before the attempt starts; the
+//! second says how it ended and is written in place, where room was kept, so that it takes a single sync of data. A record
+//! without an end whose shim is gone is `Lost`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -15,6 +17,10 @@ use crate::base::UnixMillis;
 
 /// How many attempts of one container are remembered.
 pub const ATTEMPTS_KEPT: usize = 8;
+/// Bytes of the first line: a name has 63 at most.
+const LINE: usize = 512;
+/// Bytes a record takes before its end is known.
+const ROOM: usize = 4096;
 
 /// `shim.json`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,19 +53,25 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// One attempt as its file holds it.
+/// An attempt as the first line of its file has it: it was begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stored {
+struct Begun {
     name: String,
     attempt: u32,
-    begun: UnixMillis,
+    at: UnixMillis,
+}
+
+/// One attempt as its file holds it.
+#[derive(Clone, Debug)]
+struct Stored {
+    begun: Begun,
     end: Option<ContainerState>,
 }
 
 impl Stored {
     fn record(self, now: UnixMillis) -> ContainerRecord {
-        let Self { name, attempt, begun, end } = self;
-        ContainerRecord { name, attempt, state: end.unwrap_or(ContainerState::Lost { started: begun, at: now }) }
+        let Begun { name, attempt, at: begun } = self.begun;
+        ContainerRecord { name, attempt, state: self.end.unwrap_or(ContainerState::Lost { started: begun, at: now }) }
     }
 }
 
@@ -68,12 +80,14 @@ impl Stored {
 pub struct Records {
     dir: PathBuf,
     list: Vec<ContainerRecord>,
+    /// Containers whose directory is known to be on disk.
+    synced: BTreeSet<String>,
 }
 
 impl Records {
     pub fn open(dir: &Path) -> io::Result<Self> {
         fs::create_dir_all(dir)?;
-        Ok(Self { dir: dir.to_path_buf(), list: read_all(dir)? })
+        Ok(Self { dir: dir.to_path_buf(), list: read_all(dir)?, synced: BTreeSet::new() })
     }
 
     pub fn all(&self) -> &[ContainerRecord] {
@@ -89,14 +103,24 @@ impl Records {
         self.list.iter().any(|r| r.name == name && r.attempt > attempt)
     }
 
+    /// Makes the directory for a container's attempts.
+    pub fn make_room(&self, name: &str) -> io::Result<()> {
+        fs::create_dir_all(self.dir.join(name))
+    }
+
     /// Writes, synced, that the attempt is about to start.
     pub fn begin(&mut self, name: &str, attempt: u32, begun: UnixMillis) -> io::Result<()> {
         let dir = self.dir.join(name);
-        if !dir.exists() {
-            fs::create_dir(&dir)?;
-            sync_dir(&self.dir)?;
-        }
-        write_new(&dir, &file_name(attempt), &Stored { name: name.to_owned(), attempt, begun, end: None })
+        let mut bytes = serde_json::to_vec(&Begun { name: name.to_owned(), attempt, at: begun })?;
+        bytes.resize(LINE - 1, b' ');
+        bytes.push(b'\n');
+        // Room for the end, so that writing it later changes no metadata and takes one short sync.
+        bytes.resize(ROOM, b' ');
+        let mut file = File::create(dir.join(file_name(attempt)))?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        sync_dir(&dir)?;
+        if self.synced.insert(name.to_owned()) { sync_dir(&self.dir) } else { Ok(()) }
     }
 
     /// Remembers that the attempt runs.
@@ -105,11 +129,9 @@ impl Records {
     }
 
     /// Writes, synced, how the attempt ended; the attempts that are forgotten for it come back.
-    pub fn end(&mut self, record: ContainerRecord, begun: UnixMillis) -> (Vec<u32>, io::Result<()>) {
+    pub fn end(&mut self, record: ContainerRecord) -> (Vec<u32>, io::Result<()>) {
         let dir = self.dir.join(&record.name);
-        let stored =
-            Stored { name: record.name.clone(), attempt: record.attempt, begun, end: Some(record.state.clone()) };
-        let result = replace(&dir, &file_name(record.attempt), &stored);
+        let result = write_end(&dir.join(file_name(record.attempt)), &record.state);
         let name = record.name.clone();
         match self.list.iter_mut().find(|r| r.name == name && r.attempt == record.attempt) {
             Some(known) => *known = record,
@@ -138,8 +160,9 @@ pub fn settle(dir: &Path) -> io::Result<Vec<ContainerRecord>> {
         .into_iter()
         .map(|mut stored| {
             if stored.end.is_none() {
-                stored.end = Some(ContainerState::Lost { started: stored.begun, at: now });
-                replace(&dir.join(&stored.name), &file_name(stored.attempt), &stored)?;
+                let lost = ContainerState::Lost { started: stored.begun.at, at: now };
+                write_end(&dir.join(&stored.begun.name).join(file_name(stored.begun.attempt)), &lost)?;
+                stored.end = Some(lost);
             }
             Ok(stored.record(now))
         })
@@ -161,12 +184,15 @@ fn stored(dir: &Path) -> io::Result<Vec<Stored>> {
             }
             let attempt = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse().ok());
             let (Some(attempt), Ok(name)) = (attempt, container.file_name().into_string()) else { continue };
-            // A file cut short by a power failure still says that the attempt was begun.
-            let begun = UnixMillis(0);
-            found.push(read(&path).unwrap_or(Stored { name, attempt, begun, end: None }));
+            let bytes = fs::read(&path)?;
+            let (first, second) = bytes.split_at(bytes.len().min(LINE));
+            // A file cut short by a power failure still says that the attempt was begun, and half an end is none.
+            let begun = serde_json::from_slice::<Begun>(first).map_or(UnixMillis(0), |line| line.at);
+            let begun = Begun { name, attempt, at: begun };
+            found.push(Stored { begun, end: serde_json::from_slice(second).ok() });
         }
     }
-    found.sort_by(|a, b| (&a.name, a.attempt).cmp(&(&b.name, b.attempt)));
+    found.sort_by(|a, b| (&a.begun.name, a.begun.attempt).cmp(&(&b.begun.name, b.begun.attempt)));
     Ok(found)
 }
 
@@ -186,14 +212,16 @@ fn write_new<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> 
     sync_dir(dir)
 }
 
-/// Puts a whole new file in an old one's place.
-fn replace<T: Serialize>(dir: &Path, name: &str, value: &T) -> io::Result<()> {
-    let new = dir.join(format!("{name}.new"));
-    let mut file = File::create(&new)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
-    fs::rename(&new, dir.join(name))?;
-    sync_dir(dir)
+/// Writes the second line of an attempt's file in place, and syncs it.
+fn write_end(path: &Path, end: &ContainerState) -> io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+    let mut bytes = serde_json::to_vec(end)?;
+    // Over whatever half an end a crash left there.
+    bytes.resize(bytes.len().max(ROOM - LINE - 1), b' ');
+    bytes.push(b'\n');
+    file.seek(SeekFrom::Start(LINE as u64))?;
+    file.write_all(&bytes)?;
+    file.sync_data()
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -215,14 +243,18 @@ mod tests {
     fn what_was_begun_and_not_ended_is_lost() {
         let dir = tempfile::tempdir().unwrap();
         let mut records = Records::open(dir.path()).unwrap();
+        records.make_room("a").unwrap();
         records.begin("a", 0, UnixMillis(1)).unwrap();
-        records.end(exited("a", 0), UnixMillis(1)).1.unwrap();
+        records.end(exited("a", 0)).1.unwrap();
         records.begin("a", 1, UnixMillis(7)).unwrap();
         fs::write(dir.path().join("a/2.json"), b"{\"na").unwrap();
+        let half = fs::read(dir.path().join("a/0.json")).unwrap();
+        fs::write(dir.path().join("a/3.json"), &half[..LINE + 20]).unwrap();
         let settled = settle(dir.path()).unwrap();
         assert_eq!(settled[0], exited("a", 0));
         assert!(matches!(settled[1].state, ContainerState::Lost { started: UnixMillis(7), .. }));
         assert!(matches!(settled[2].state, ContainerState::Lost { started: UnixMillis(0), .. }));
+        assert!(matches!(settled[3], ContainerRecord { attempt: 3, state: ContainerState::Lost { .. }, .. }));
         assert_eq!(read_all(dir.path()).unwrap(), settled, "the loss is written down");
     }
 
@@ -231,9 +263,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut records = Records::open(dir.path()).unwrap();
         for attempt in 0..20 {
+            records.make_room("a").unwrap();
             records.begin("a", attempt, UnixMillis(1)).unwrap();
             records.running(exited("a", attempt));
-            records.end(exited("a", attempt), UnixMillis(1)).1.unwrap();
+            records.end(exited("a", attempt)).1.unwrap();
         }
         assert_eq!(records.all().len(), ATTEMPTS_KEPT);
         assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), ATTEMPTS_KEPT);

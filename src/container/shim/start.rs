@@ -1,20 +1,18 @@
 //! Starting one attempt of a container and following it to its end.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::syscall::syscall::SyscallType;
-
 use super::super::cri_log::{Lines, Log, timestamp};
-use super::super::protocol::{Failure, Reply, chain};
+use super::super::protocol::{Failure, Reply};
 use super::super::spec::{ContainerRecord, ContainerSpec, ContainerState, Exit};
 use super::super::user::User;
 use super::super::{logs, rootfs, sys};
-use super::exec::{Console, FailurePipe, Pipes, remove_root, resolve_user, without_leaks};
-use super::{CONTAINERS, Shim, oci};
+use super::Shim;
+use super::helper::attempt_places;
+use super::launcher::Pipes;
 use crate::base::UnixMillis;
 
 /// How much is read from one stream before others get their turn.
@@ -24,12 +22,9 @@ const READ_MAX: usize = 64 * 1024;
 pub struct Running {
     pub spec: ContainerSpec,
     pub user: User,
-    /// libcontainer's name for it.
-    pub id: String,
-    pub bundle: PathBuf,
+    pub attempt: Attempt,
     pub pid: i32,
     pub started: UnixMillis,
-    pub cgroup: String,
     pub log: Log,
     pub streams: Vec<Stream>,
     /// Kept open where the container's stdin is to stay open.
@@ -40,22 +35,18 @@ pub struct Running {
 pub struct Stream {
     pub file: fs::File,
     pub lines: Lines,
-}
-
-struct Started {
-    user: User,
-    pid: i32,
-    streams: Vec<Stream>,
-    stdin: Option<OwnedFd>,
+    /// Nothing more will come.
+    pub ended: bool,
 }
 
 /// The places of one attempt.
-struct Attempt {
-    id: String,
-    bundle: PathBuf,
-    root: PathBuf,
-    writable: PathBuf,
-    cgroup: String,
+pub struct Attempt {
+    /// libcontainer's name for it.
+    pub id: String,
+    pub bundle: PathBuf,
+    pub root: PathBuf,
+    pub writable: PathBuf,
+    pub cgroup: String,
 }
 
 impl Shim {
@@ -77,31 +68,15 @@ impl Shim {
             return Err(Failure::Other(format!("\"{}\" is not a container name", spec.name)));
         }
         let (name, number, started) = (spec.name.clone(), spec.attempt, UnixMillis::now());
-        // Durable before anything runs: after a crash this attempt counts as lost and is never started again.
-        self.records.begin(&name, number, started).map_err(|e| Failure::other("recording the start", &e))?;
         let attempt = self.attempt(&name, number);
-        let state = match self.launch_attempt(&spec, &attempt) {
-            Ok(done) => {
-                let pid = done.pid;
-                let path = logs::file(&self.launch.log_dir, &name, number);
-                let log = Log::open(path, spec.log_max.0, spec.log_files_max);
-                let running = Running {
-                    spec,
-                    user: done.user,
-                    id: attempt.id,
-                    bundle: attempt.bundle,
-                    pid,
-                    started,
-                    cgroup: attempt.cgroup,
-                    log,
-                    streams: done.streams,
-                    _stdin: done.stdin,
-                };
+        let state = match self.launch_attempt(spec, attempt, started)? {
+            Ok(running) => {
+                let pid = running.pid;
                 self.running.insert((name.clone(), number), running);
                 ContainerState::Running { pid, started }
             }
             Err(message) => {
-                let message = self.with_memory_hint(message, &attempt.cgroup);
+                let message = self.with_memory_hint(message, &self.attempt(&name, number).cgroup);
                 self.clean_up(&name, number);
                 ContainerState::StartFailed { message, at: UnixMillis::now() }
             }
@@ -111,92 +86,54 @@ impl Shim {
             self.records.running(record.clone());
             self.tell(&record);
         } else {
-            self.finish(record.clone(), started);
+            self.finish(&record);
         }
         Ok(record)
     }
 
     fn attempt(&self, name: &str, number: u32) -> Attempt {
-        let id = format!("{name}-{number}");
-        let bundle = self.run.join("c").join(&id);
-        Attempt {
-            root: bundle.join("root"),
-            writable: self.launch.pod_dir.join(CONTAINERS).join(name).join(format!("{number}.root")),
-            cgroup: format!("{}/{id}", self.launch.cgroup),
-            bundle,
-            id,
-        }
+        attempt_places(&self.run, &self.launch.pod_dir, &self.launch.cgroup, name, number)
     }
 
-    fn launch_attempt(&self, spec: &ContainerSpec, attempt: &Attempt) -> Result<Started, String> {
-        let text = |e: &dyn std::error::Error| chain(e);
-        let _ = fs::remove_dir_all(&attempt.writable);
-        fs::create_dir_all(&attempt.bundle).map_err(|e| text(&e))?;
-        rootfs::mount_overlay(&spec.layers, &attempt.writable, &attempt.bundle.join("l"), &attempt.root)
-            .map_err(|e| text(&e))?;
-        let root = rootfs::Root::open(&attempt.root).map_err(|e| text(&e))?;
-        let user = resolve_user(spec, &root)?;
-        let cwd = if spec.cwd.is_empty() { "/" } else { spec.cwd.as_str() };
-        if !cwd.starts_with('/') {
-            return Err(format!("workingDir \"{cwd}\" is not absolute: let it start with /"));
-        }
-        root.create_dir_all(cwd).map_err(|e| format!("workingDir \"{cwd}\" cannot be made: {e}"))?;
-        drop(root);
-
-        self.hierarchy.create_leaf(&attempt.cgroup).map_err(|e| text(&e))?;
-        self.hierarchy.limit(&attempt.cgroup, &spec.limits).map_err(|e| text(&e))?;
-        self.hierarchy.limit_devices(&attempt.cgroup).map_err(|e| text(&e))?;
-
-        let env = oci::environment(&spec.env, &user, &self.launch.spec.hostname, spec.tty);
-        let process = oci::process(&spec.args, &env, cwd, &user, spec.tty).map_err(|e| text(&e))?;
-        let places = oci::Places {
-            root: &attempt.root,
-            etc: &self.run.join("etc"),
-            shm: &self.run.join("shm"),
-            cgroup: &attempt.cgroup,
-        };
-        let oci = oci::container(spec, process, &places).map_err(|e| text(&e))?;
-        oci.save(attempt.bundle.join("config.json")).map_err(|e| text(&e))?;
-        self.run_libcontainer(spec, attempt, user)
-    }
-
-    fn run_libcontainer(&self, spec: &ContainerSpec, attempt: &Attempt, user: User) -> Result<Started, String> {
-        let text = |e: &dyn std::error::Error| chain(e);
-        let state = self.run.join("state");
-        fs::create_dir_all(&state).map_err(|e| text(&e))?;
-        let failure = FailurePipe::new().map_err(|e| text(&e))?;
-        let mut builder = ContainerBuilder::new(attempt.id.clone(), SyscallType::default())
-            .with_root_path(state)
-            .map_err(|e| text(&e))?
-            .with_executor(failure.launcher(&self.filter));
-        let (mut console, mut streams, mut stdin) = (None, Vec::new(), None);
-        if spec.tty {
-            let new = Console::new(&attempt.bundle).map_err(|e| text(&e))?;
-            builder = builder.with_console_socket(Some(new.path.clone()));
-            console = Some(new);
-        } else {
-            let pipes = Pipes::new(user.uid).map_err(|e| text(&e))?;
-            let [theirs_in, theirs_out, theirs_err] = pipes.theirs;
-            builder = builder.with_stdin(theirs_in).with_stdout(theirs_out).with_stderr(theirs_err);
-            streams = vec![
-                Stream::new(pipes.stdout, "stdout").map_err(|e| text(&e))?,
-                Stream::new(pipes.stderr, "stderr").map_err(|e| text(&e))?,
-            ];
+    /// The outer error: nothing was begun.
+    fn launch_attempt(
+        &mut self,
+        spec: ContainerSpec,
+        attempt: Attempt,
+        started: UnixMillis,
+    ) -> Result<Result<Running, String>, Failure> {
+        let (mut theirs, mut streams, mut stdin) = (None, Vec::new(), None);
+        if !spec.tty {
+            let pipes = Pipes::new().map_err(|e| Failure::other("making pipes", &e))?;
+            theirs = Some(pipes.theirs);
+            streams.push((pipes.stdout, "stdout"));
+            streams.push((pipes.stderr, "stderr"));
             // Dropped, it is at its end for the container: /dev/null would be opened again, for reading only.
             stdin = spec.stdin.then_some(pipes.stdin);
         }
-        let init = builder.as_init(&attempt.bundle).with_systemd(false).with_detach(true);
-        let mut container = without_leaks(|| init.build()).map_err(|e| text(&e))?;
-        let pid = container.pid().ok_or("the container has no first process")?.as_raw();
-        if let Some(console) = console {
-            let master = console.master().map_err(|e| format!("getting the terminal: {e}"))?;
-            streams = vec![Stream::new(master, "stdout").map_err(|e| text(&e))?];
+        self.records.make_room(&spec.name).map_err(|e| Failure::other("recording the start", &e))?;
+        // The disk takes the record while the child sets the container up; the program waits for both.
+        let helper = self.set_up(&spec, &attempt, theirs).map_err(|e| Failure::other("forking", &e))?;
+        let begun = self.records.begin(&spec.name, spec.attempt, started);
+        if let Err(error) = begun {
+            helper.abandon();
+            self.clean_up(&spec.name, spec.attempt);
+            return Err(Failure::other("recording the start", &error));
         }
-        container.start().map_err(|e| text(&e))?;
-        match failure.wait() {
-            None => Ok(Started { user, pid, streams, stdin }),
-            Some(message) => Err(message),
-        }
+        let _ = helper.go();
+        let (pid, user, terminal) = match helper.report() {
+            Ok(report) => report,
+            Err(message) => return Ok(Err(message)),
+        };
+        streams.extend(terminal.map(|terminal| (terminal, "stdout")));
+        let streams: io::Result<Vec<_>> = streams.into_iter().map(|(fd, name)| Stream::new(fd, name)).collect();
+        let streams = match streams {
+            Ok(streams) => streams,
+            Err(error) => return Ok(Err(format!("reading what it prints: {error}"))),
+        };
+        let path = logs::file(&self.launch.log_dir, &spec.name, spec.attempt);
+        let log = Log::open(path, spec.log_max.0, spec.log_files_max);
+        Ok(Ok(Running { spec, user, attempt, pid, started, log, streams, _stdin: stdin }))
     }
 
     fn with_memory_hint(&self, message: String, cgroup: &str) -> String {
@@ -211,25 +148,25 @@ impl Shim {
         let Some(mut running) = self.running.remove(key) else { return };
         let time = timestamp();
         let mut entries = Vec::new();
-        for stream in &mut running.streams {
-            while stream.read(&time, &mut entries) == Read1::Some {
+        for stream in running.streams.iter_mut().filter(|stream| !stream.ended) {
+            while stream.read(&time, &mut entries) == Read::Some {
                 running.log.write(&entries);
                 entries.clear();
             }
             stream.lines.finish(&time, &mut entries);
         }
         running.log.write(&entries);
-        let oom_killed = code != 0 && self.hierarchy.oom_kills(&running.cgroup) > 0;
+        let oom_killed = code != 0 && self.hierarchy.oom_kills(&running.attempt.cgroup) > 0;
         let (started, finished) = (running.started, UnixMillis::now());
         let exit = Exit { code, signal, oom_killed, started, finished };
         let record = ContainerRecord { name: key.0.clone(), attempt: key.1, state: ContainerState::Exited(exit) };
-        self.finish(record, started);
+        self.finish(&record);
         self.clean_up(&key.0, key.1);
     }
 
     /// Writes down how an attempt ended, then tells.
-    fn finish(&mut self, record: ContainerRecord, started: UnixMillis) {
-        let (forgotten, result) = self.records.end(record.clone(), started);
+    fn finish(&mut self, record: &ContainerRecord) {
+        let (forgotten, result) = self.records.end(record.clone());
         if let Err(error) = result {
             // The node is told all the same; on disk the attempt counts as lost, which makes it run again, not twice.
             eprintln!("the end of {} {} cannot be written: {error}", record.name, record.attempt);
@@ -237,7 +174,7 @@ impl Shim {
         for attempt in forgotten {
             remove_logs(&logs::file(&self.launch.log_dir, &record.name, attempt));
         }
-        self.tell(&record);
+        self.tell(record);
     }
 
     fn clean_up(&self, name: &str, number: u32) {
@@ -245,7 +182,7 @@ impl Shim {
         if !self.hierarchy.processes(&attempt.cgroup).is_empty() {
             self.hierarchy.kill(&attempt.cgroup);
         }
-        remove_root(&attempt.root);
+        rootfs::unmount(&attempt.root);
         let _ = fs::remove_dir_all(&attempt.bundle);
         let _ = fs::remove_dir_all(self.run.join("state").join(&attempt.id));
         // A writable layer may hold many files: another process deletes them while this one goes on.
@@ -272,7 +209,7 @@ impl Shim {
 
 /// What one read brought.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Read1 {
+pub enum Read {
     Some,
     NothingNow,
     End,
@@ -282,23 +219,23 @@ impl Stream {
     fn new(fd: OwnedFd, name: &'static str) -> io::Result<Self> {
         let flags = nix::fcntl::OFlag::O_NONBLOCK;
         nix::fcntl::fcntl(fd.as_raw_fd(), nix::fcntl::FcntlArg::F_SETFL(flags))?;
-        Ok(Self { file: fs::File::from(fd), lines: Lines::new(name) })
+        Ok(Self { file: fs::File::from(fd), lines: Lines::new(name), ended: false })
     }
 
     /// Reads once and cuts it into entries.
-    pub fn read(&mut self, time: &str, entries: &mut Vec<u8>) -> Read1 {
-        let mut buffer = [0; READ_MAX];
+    pub fn read(&mut self, time: &str, entries: &mut Vec<u8>) -> Read {
+        let mut buffer = vec![0; READ_MAX];
         loop {
             match self.file.read(&mut buffer) {
-                Ok(0) => return Read1::End,
+                Ok(0) => return Read::End,
                 Ok(n) => {
                     self.lines.push(&buffer[..n], time, entries);
-                    return Read1::Some;
+                    return Read::Some;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Read1::NothingNow,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Read::NothingNow,
                 // A terminal whose other side is gone says EIO.
-                Err(_) => return Read1::End,
+                Err(_) => return Read::End,
             }
         }
     }
