@@ -33,11 +33,9 @@ pub fn next_expiry(state: &State) -> Option<UnixMillis> {
 
 /// Removes every event whose time has come.
 pub fn expire(state: &mut State, now: UnixMillis) {
-    while let Some((last, key)) = state.index().events.get_min() {
-        if expiry(*last) > now {
-            break;
-        }
-        let key = key.clone();
+    let due = state.index().events.iter().take_while(|(last, _)| expiry(*last) <= now);
+    let due: Vec<Key> = due.map(|(_, key)| key.clone()).collect();
+    for key in due {
         state.remove(&key);
     }
 }
