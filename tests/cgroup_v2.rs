@@ -14,10 +14,8 @@ fn pods_run_within_their_limits_on_cgroup_v2() {
     let root = env!("CARGO_MANIFEST_DIR");
     let output = Command::new(format!("{root}/scripts/guest.sh")).arg(env!("CARGO_BIN_EXE_entroos")).output().unwrap();
     let console = String::from_utf8_lossy(&output.stdout);
-    let results: Vec<(&str, &str)> = console
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("RESULT ")?.split_once(' '))
-        .collect();
+    let results: Vec<(&str, &str)> =
+        console.lines().filter_map(|line| line.trim().strip_prefix("RESULT ")?.split_once(' ')).collect();
     for check in CHECKS.into_iter().chain(["done"]) {
         let found = results.iter().find(|(name, _)| *name == check).map(|(_, result)| *result);
         assert_eq!(

@@ -27,17 +27,26 @@ fn remains(node: &Node, uids: &[String]) -> Vec<String> {
     found.extend(mounts.lines().filter(|line| line.contains(dir)).map(|line| format!("mount {line}")));
     let all = common::cgroups_of("entroos");
     found.extend(
-        all.iter().filter(|path| uids.iter().any(|uid| path.to_string_lossy().contains(uid.as_str()))).map(|p| format!("cgroup {}", p.display())),
+        all.iter()
+            .filter(|path| uids.iter().any(|uid| path.to_string_lossy().contains(uid.as_str())))
+            .map(|p| format!("cgroup {}", p.display())),
     );
     for sub in ["pods", "logs"] {
-        found.extend(fs::read_dir(node.dir().join(sub)).unwrap().flatten().map(|e| format!("{sub}/{}", e.file_name().to_string_lossy())));
+        found.extend(
+            fs::read_dir(node.dir().join(sub))
+                .unwrap()
+                .flatten()
+                .map(|e| format!("{sub}/{}", e.file_name().to_string_lossy())),
+        );
     }
     found
 }
 
 fn network_namespaces() -> BTreeSet<String> {
     let pids = fs::read_dir("/proc").unwrap().flatten();
-    pids.filter_map(|pid| fs::read_link(pid.path().join("ns/net")).ok()).map(|ns| ns.to_string_lossy().into_owned()).collect()
+    pids.filter_map(|pid| fs::read_link(pid.path().join("ns/net")).ok())
+        .map(|ns| ns.to_string_lossy().into_owned())
+        .collect()
 }
 
 #[test]
@@ -53,12 +62,24 @@ fn two_hundred_pods_leave_nothing() {
     }
     let settled = eventually(SOON * 4, || {
         let pods = node.json("/api/v1/namespaces/default/pods");
-        let phases: Vec<_> = pods["items"].as_array().unwrap().iter().map(|pod| pod["status"]["phase"].as_str().unwrap().to_string()).collect();
+        let phases: Vec<_> = pods["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pod| pod["status"]["phase"].as_str().unwrap().to_string())
+            .collect();
         phases.iter().filter(|phase| *phase == "Succeeded").count() == PODS - PODS / 4
             && phases.iter().filter(|phase| *phase == "Running").count() == PODS / 4
     });
     let pods = node.json("/api/v1/namespaces/default/pods");
-    let odd: Vec<_> = pods["items"].as_array().unwrap().iter().filter(|p| p["status"]["phase"] == "Pending" || p["status"]["phase"] == "Failed").map(|p| p["status"].to_string()).take(3).collect();
+    let odd: Vec<_> = pods["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|p| p["status"]["phase"] == "Pending" || p["status"]["phase"] == "Failed")
+        .map(|p| p["status"].to_string())
+        .take(3)
+        .collect();
     assert!(settled, "not all pods came to run: {odd:#?}\n{}", node.log());
     for pod in pods["items"].as_array().unwrap() {
         uids.push(pod["metadata"]["uid"].as_str().unwrap().to_string());

@@ -6,7 +6,8 @@ use common::{Node, SOON, eventually, said, shell_pod};
 use serde_json::{Value, json};
 
 fn pod(name: &str, spec: &Value) -> String {
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec}).to_string()
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}}, "spec": spec})
+        .to_string()
 }
 
 fn container(command: &str, more: &Value) -> Value {
@@ -39,7 +40,8 @@ fn environment_user_and_directory() {
         {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
         {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}}
     ]);
-    let command = "echo $PLAIN/$EXPANDED/$COLOR/${MAYBE-unset}/$POD/$APP/$MEM; id -u; id -g; pwd; hostname; cat /proc/1/comm";
+    let command =
+        "echo $PLAIN/$EXPANDED/$COLOR/${MAYBE-unset}/$POD/$APP/$MEM; id -u; id -g; pwd; hostname; cat /proc/1/comm";
     let more = json!({"env": env, "workingDir": "/srv/made", "securityContext": {"runAsUser": 1234, "runAsGroup": 4321},
         "resources": {"limits": {"memory": "64Mi"}}});
     node.apply(&pod("env", &once(&json!([container(command, &more)]))));
@@ -65,11 +67,16 @@ fn secrets_reach_the_container_and_nothing_else() {
     require!("kubectl");
     let node = Node::with_image();
     let secret = "correct-horse-battery-staple";
-    let manifest = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"word": secret}}).to_string();
+    let manifest =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "key"}, "stringData": {"word": secret}})
+            .to_string();
     // kubectl apply also writes the data into an annotation.
     node.apply(&manifest);
     let env = json!({"env": [{"name": "WORD", "valueFrom": {"secretKeyRef": {"name": "key", "key": "word"}}}]});
-    let reader = pod("reader", &once(&json!([container("test \"$WORD\" = correct-horse-battery-staple && echo yes; sleep 1000", &env)])));
+    let reader = pod(
+        "reader",
+        &once(&json!([container("test \"$WORD\" = correct-horse-battery-staple && echo yes; sleep 1000", &env)])),
+    );
     // Whoever comes over loopback could print it: refused with the cure.
     let refused = node.kubectl_with(&["apply", "-f", "-"], &reader.replace("correct-horse-battery-staple", "x"));
     assert!(said(&refused).contains("token"), "{}", said(&refused));
@@ -94,7 +101,8 @@ fn secrets_reach_the_container_and_nothing_else() {
         assert_eq!(String::from_utf8_lossy(&found.stdout), "", "{needle} stands in the data directory");
     }
     // The search can find: the pod's own name stands there.
-    let found = std::process::Command::new("grep").args(["-rlaF", "reader"]).arg(node.dir().join("state")).output().unwrap();
+    let found =
+        std::process::Command::new("grep").args(["-rlaF", "reader"]).arg(node.dir().join("state")).output().unwrap();
     assert!(!found.stdout.is_empty());
 }
 
@@ -103,7 +111,10 @@ fn limits_are_kept() {
     require!();
     let node = Node::with_image();
     let limits = json!({"resources": {"limits": {"memory": "32Mi", "cpu": "200m"}}});
-    node.apply(&pod("greedy", &once(&json!([container("x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo survived", &limits)]))));
+    node.apply(&pod(
+        "greedy",
+        &once(&json!([container("x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo survived", &limits)])),
+    ));
     let ended = node.wait_phase("greedy", "Failed");
     let state = &ended["status"]["containerStatuses"][0]["state"]["terminated"];
     assert_eq!((&state["reason"], &state["exitCode"]), (&json!("OOMKilled"), &json!(137)), "{state:#}");
@@ -112,7 +123,10 @@ fn limits_are_kept() {
     // Half a second of CPU at a fifth of a core takes more than two seconds.
     let command = "read up _ < /proc/uptime; i=0; while [ $(cut -d' ' -f14 /proc/self/stat) -ge 0 ] && [ $i -lt 200 ]; do i=$((i+1)); done; read end _ < /proc/uptime; cat /proc/self/cgroup > /dev/null; echo done";
     node.apply(&pod("spin", &once(&json!([container(command, &spin)]))));
-    let uid = node.wait_pod("spin", "started", |pod| pod["status"]["phase"] != "Pending")["metadata"]["uid"].as_str().unwrap().to_string();
+    let uid = node.wait_pod("spin", "started", |pod| pod["status"]["phase"] != "Pending")["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_string();
     let throttled = eventually(SOON, || {
         common::cgroups_of(&uid).iter().any(|dir| {
             std::fs::read_to_string(dir.join("cpu.cfs_quota_us")).is_ok_and(|quota| quota.trim() == "20000")
@@ -197,7 +211,9 @@ fn host_network_is_for_those_who_may() {
     let applied = node.kubectl_with(&["--token", &node.token, "apply", "-f", "-"], &pod("host", &spec));
     assert!(applied.status.success(), "{}", said(&applied));
     node.wait_phase("host", "Running");
-    for args in [["delete", "pod", "host"].as_slice(), &["exec", "host", "--", "true"], &["label", "pod", "host", "a=b"]] {
+    for args in
+        [["delete", "pod", "host"].as_slice(), &["exec", "host", "--", "true"], &["label", "pod", "host", "a=b"]]
+    {
         let refused = node.kubectl(args);
         assert!(!refused.status.success(), "loopback could {args:?}");
     }

@@ -14,7 +14,12 @@ use serde_json::Value;
 
 fn names(node: &Node, path: &str) -> BTreeSet<String> {
     let list = node.json(path);
-    list["items"].as_array().unwrap().iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_string()).collect()
+    list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap().to_string())
+        .collect()
 }
 
 /// Writers note each acknowledged object; the node is killed again and again; every one noted is there.
@@ -38,7 +43,17 @@ fn no_acknowledged_object_is_lost() {
                         let name = format!("c{}", counter.fetch_add(1, Ordering::Relaxed));
                         let body = format!(r#"{{"metadata":{{"name":"{name}"}},"data":{{"k":"{name}"}}}}"#);
                         let output = Command::new("curl")
-                            .args(["-sf", "--max-time", "5", "-X", "POST", "-H", "Content-Type: application/json", "-d", &body])
+                            .args([
+                                "-sf",
+                                "--max-time",
+                                "5",
+                                "-X",
+                                "POST",
+                                "-H",
+                                "Content-Type: application/json",
+                                "-d",
+                                &body,
+                            ])
                             .arg(format!("{url}/api/v1/namespaces/default/configmaps"))
                             .output()
                             .unwrap();
@@ -107,7 +122,11 @@ fn what_happens_while_the_node_is_down_is_there_afterwards() {
     let started = node.pod("steady")["status"]["containerStatuses"][0]["state"]["running"]["startedAt"].clone();
     node.kill();
     fs::write(&gate, "").unwrap();
-    let uid_dir = fs::read_dir(node.dir().join("logs")).unwrap().flatten().find(|e| e.file_name().to_string_lossy().contains("lonely")).unwrap();
+    let uid_dir = fs::read_dir(node.dir().join("logs"))
+        .unwrap()
+        .flatten()
+        .find(|e| e.file_name().to_string_lossy().contains("lonely"))
+        .unwrap();
     let log = uid_dir.path().join("c/0.log");
     assert!(eventually(SOON, || fs::read_to_string(&log).is_ok_and(|text| text.contains("after"))));
     node.up();
@@ -136,10 +155,13 @@ fn a_pod_deleted_while_the_node_is_down_or_dying_goes() {
 fn a_killed_shim_is_seen_and_its_containers_go_with_it() {
     require!();
     let node = Node::with_image();
-    let manifest = shell_pod("hurt", "echo up; sleep 1000").replace("\"restartPolicy\":\"Never\"", "\"restartPolicy\":\"Always\"");
+    let manifest =
+        shell_pod("hurt", "echo up; sleep 1000").replace("\"restartPolicy\":\"Never\"", "\"restartPolicy\":\"Always\"");
     node.apply_json(&manifest);
     let uid = node.wait_phase("hurt", "Running")["metadata"]["uid"].as_str().unwrap().to_string();
-    let shim: Value = serde_json::from_str(&fs::read_to_string(node.dir().join("pods").join(&uid).join("shim.json")).unwrap()).unwrap();
+    let shim: Value =
+        serde_json::from_str(&fs::read_to_string(node.dir().join("pods").join(&uid).join("shim.json")).unwrap())
+            .unwrap();
     common::signal(u32::try_from(shim["pid"].as_u64().unwrap()).unwrap(), "KILL");
     let pod = node.wait_pod("hurt", "restarted once", |pod| {
         let status = &pod["status"]["containerStatuses"][0];
@@ -148,7 +170,13 @@ fn a_killed_shim_is_seen_and_its_containers_go_with_it() {
     assert_eq!(pod["status"]["containerStatuses"][0]["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
     let sleeping = common::cgroups_of(&uid)
         .iter()
-        .flat_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default().lines().map(str::to_string).collect::<Vec<_>>())
+        .flat_map(|dir| {
+            fs::read_to_string(dir.join("cgroup.procs"))
+                .unwrap_or_default()
+                .lines()
+                .map(str::to_string)
+                .collect::<Vec<_>>()
+        })
         .collect::<BTreeSet<_>>()
         .into_iter()
         .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sh"))
@@ -169,13 +197,24 @@ fn every_acknowledgement_has_its_sync() {
         .spawn()
         .unwrap();
     assert!(eventually(SOON, || {
-        fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap().lines().any(|l| l.starts_with("TracerPid:") && !l.ends_with("\t0"))
+        fs::read_to_string(format!("/proc/{}/status", node.pid()))
+            .unwrap()
+            .lines()
+            .any(|l| l.starts_with("TracerPid:") && !l.ends_with("\t0"))
     }));
     let count = || fs::read_to_string(&trace).unwrap_or_default().lines().filter(|line| line.contains("sync(")).count();
     for i in 0..10 {
         let before = count();
         let body = format!(r#"{{"metadata":{{"name":"s{i}"}}}}"#);
-        let output = node.curl(&["/api/v1/namespaces/default/configmaps", "-X", "POST", "-H", "Content-Type: application/json", "-d", &body]);
+        let output = node.curl(&[
+            "/api/v1/namespaces/default/configmaps",
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            &body,
+        ]);
         assert!(output.status.success());
         // strace writes its line when the call returns, which is before the answer could leave.
         assert!(eventually(SOON, || count() > before), "acknowledgement {i} without a sync");

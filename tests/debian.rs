@@ -21,7 +21,9 @@ fn nginx_and_postgres_start_unmodified() {
         {"name":"db","image":"debian-services","command":["sh","-c","exec pg_ctlcluster $(ls /etc/postgresql) main start --foreground"],"securityContext":{"runAsUser":0}}]}}"#;
     node.apply_json(pod);
     node.wait_pod("services", "running both", |pod| {
-        pod["status"]["containerStatuses"].as_array().is_some_and(|all| all.len() == 2 && all.iter().all(|c| c["state"]["running"].is_object()))
+        pod["status"]["containerStatuses"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2 && all.iter().all(|c| c["state"]["running"].is_object()))
     });
     let exec = |container: &str, command: &[&str]| {
         let mut args = vec!["pod", "exec", "services", "-c", container, "--"];
@@ -31,10 +33,18 @@ fn nginx_and_postgres_start_unmodified() {
     // Debian's perl speaks HTTP without further packages.
     let get = "use IO::Socket::INET; my $s = IO::Socket::INET->new('127.0.0.1:80') or exit 1; print $s \"GET / HTTP/1.0\\r\\n\\r\\n\"; print <$s>;";
     let welcomed = || String::from_utf8_lossy(&exec("db", &["perl", "-e", get]).stdout).contains("Welcome to nginx");
-    assert!(eventually(SOON, welcomed), "nginx does not answer: {}", common::said(&node.entroos(&["pod", "logs", "services", "-c", "web"])));
+    assert!(
+        eventually(SOON, welcomed),
+        "nginx does not answer: {}",
+        common::said(&node.entroos(&["pod", "logs", "services", "-c", "web"]))
+    );
     let asked = || {
         let output = exec("db", &["su", "postgres", "-c", "psql -tAc 'select 6*7'"]);
         String::from_utf8_lossy(&output.stdout).trim() == "42"
     };
-    assert!(eventually(SOON, asked), "postgres does not answer: {}", common::said(&node.entroos(&["pod", "logs", "services", "-c", "db"])));
+    assert!(
+        eventually(SOON, asked),
+        "postgres does not answer: {}",
+        common::said(&node.entroos(&["pod", "logs", "services", "-c", "db"]))
+    );
 }

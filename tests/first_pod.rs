@@ -9,9 +9,7 @@ use serde_json::Value;
 const MY_FIRST_APP: &str = r#"{"metadata":{"name":"hello-entroos"},"spec":{"containers":[{"name":"hello","image":"alpine:latest","command":["echo","Hello, EntroOS!"]}]}}"#;
 
 fn post_pod(node: &Node, body: &str) -> (bool, Value) {
-    let output = node.curl(&[
-        "/api/v1/pods", "-X", "POST", "-H", "Content-Type: application/json", "-d", body,
-    ]);
+    let output = node.curl(&["/api/v1/pods", "-X", "POST", "-H", "Content-Type: application/json", "-d", body]);
     (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
 }
 
@@ -46,16 +44,22 @@ fn the_native_fields_are_enforced_and_kept() {
     assert_eq!(pod["spec"]["constraints"]["entropy_score"].to_string().trim_matches('"'), "0.8");
     let pod = node.wait_phase("line-four", "Running");
     let uid = pod["metadata"]["uid"].as_str().unwrap();
-    let limit = common::cgroups_of(uid)
-        .iter()
-        .find_map(|dir| std::fs::read_to_string(dir.join("memory.limit_in_bytes")).or_else(|_| std::fs::read_to_string(dir.join("memory.max"))).ok().filter(|l| l.trim() == "268435456"));
+    let limit = common::cgroups_of(uid).iter().find_map(|dir| {
+        std::fs::read_to_string(dir.join("memory.limit_in_bytes"))
+            .or_else(|_| std::fs::read_to_string(dir.join("memory.max")))
+            .ok()
+            .filter(|l| l.trim() == "268435456")
+    });
     assert!(limit.is_some(), "no cgroup of the pod has its memory limit");
     let explained = node.ok(&["pod", "explain", "line-four"]);
     for term in ["entropy_score", "fit_alignment", "stranded_capacity", "balance", "bandwidth_headroom"] {
         assert!(explained.contains(term), "no {term} in\n{explained}");
     }
 
-    let (created, refusal) = post_pod(&node, r#"{"metadata":{"name":"x"},"spec":{"constraints":{"entropy_score":1.8},"containers":[{"name":"a"}]}}"#);
+    let (created, refusal) = post_pod(
+        &node,
+        r#"{"metadata":{"name":"x"},"spec":{"constraints":{"entropy_score":1.8},"containers":[{"name":"a"}]}}"#,
+    );
     assert!(!created);
     assert_eq!(refusal["code"], 422, "{refusal:#}");
     assert!(refusal["message"].as_str().unwrap().contains("spec.constraints.entropy_score"), "{refusal:#}");
@@ -65,10 +69,15 @@ fn the_native_fields_are_enforced_and_kept() {
 fn an_image_that_is_not_there_is_explained() {
     require!("curl");
     let node = Node::with_image();
-    let (created, _) = post_pod(&node, r#"{"metadata":{"name":"nameless"},"spec":{"containers":[{"name":"no-such-image-here","imagePullPolicy":"Never"}]}}"#);
+    let (created, _) = post_pod(
+        &node,
+        r#"{"metadata":{"name":"nameless"},"spec":{"containers":[{"name":"no-such-image-here","imagePullPolicy":"Never"}]}}"#,
+    );
     assert!(created);
     let pod = node.wait_pod("nameless", "waiting for its image", |pod| {
-        pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"].as_str().is_some_and(|m| m.contains("no-such-image-here"))
+        pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+            .as_str()
+            .is_some_and(|m| m.contains("no-such-image-here"))
     });
     assert_eq!(pod["status"]["phase"], "Pending");
     assert!(eventually(SOON, || node.ok(&["pod", "describe", "nameless"]).contains("entroos image import")));
@@ -84,9 +93,18 @@ fn bad_input_is_told_where() {
         (r#"{"metadata":{"name":"a"},"spec":{"containers":[{"name":"a","imagee":"x"}]}}"#, "imagee"),
         (r#"{"metadata":{"name":"a"},"spec":{"containers":[]}}"#, "spec.containers"),
         (r#"{"metadata":{"name":"Not A Name"},"spec":{"containers":[{"name":"a","image":"x"}]}}"#, "metadata.name"),
-        (r#"{"metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"x"},{"name":"a","image":"x"}]}}"#, "spec.containers[1].name"),
-        (r#"{"metadata":{"name":"a"},"spec":{"hostPID":true,"containers":[{"name":"a","image":"x"}]}}"#, "spec.hostPID"),
-        (r#"{"metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"x","resources":{"limits":{"memory":"lots"}}}]}}"#, "memory"),
+        (
+            r#"{"metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"x"},{"name":"a","image":"x"}]}}"#,
+            "spec.containers[1].name",
+        ),
+        (
+            r#"{"metadata":{"name":"a"},"spec":{"hostPID":true,"containers":[{"name":"a","image":"x"}]}}"#,
+            "spec.hostPID",
+        ),
+        (
+            r#"{"metadata":{"name":"a"},"spec":{"containers":[{"name":"a","image":"x","resources":{"limits":{"memory":"lots"}}}]}}"#,
+            "memory",
+        ),
         (r#"{"metadata":{"name":"a"},"spec":{"hostNetwork":true,"containers":[{"name":"a","image":"x"}]}}"#, "token"),
         (r#"{"metadata":{"name":"a""#, "JSON"),
     ];

@@ -68,7 +68,8 @@ fn apply_again_create_and_conflict() {
     assert!(node.apply(&labelled).contains("configured"));
     let again = node.kubectl_with(&["create", "-f", "-"], &shell_pod("x", "true"));
     assert!(said(&again).contains("AlreadyExists"), "{}", said(&again));
-    let unknown = node.kubectl_with(&["apply", "-f", "-"], &shell_pod("y", "true").replace("restartPolicy", "restartPolice"));
+    let unknown =
+        node.kubectl_with(&["apply", "-f", "-"], &shell_pod("y", "true").replace("restartPolicy", "restartPolice"));
     assert!(said(&unknown).contains("restartPolice"), "{}", said(&unknown));
     // A write against a version that is no longer the newest.
     let mut old = node.pod("x");
@@ -171,8 +172,10 @@ fn delete_waits_for_the_grace() {
     require!("kubectl");
     let node = Node::with_image();
     // Says goodbye at SIGTERM; the log is read while it ends.
-    node.apply(&shell_pod("polite", "trap 'echo bye; exit 0' TERM; echo up; while true; do sleep 0.1; done").replace(
-        "\"terminationGracePeriodSeconds\":1", "\"terminationGracePeriodSeconds\":20"));
+    node.apply(
+        &shell_pod("polite", "trap 'echo bye; exit 0' TERM; echo up; while true; do sleep 0.1; done")
+            .replace("\"terminationGracePeriodSeconds\":1", "\"terminationGracePeriodSeconds\":20"),
+    );
     node.kubectl_ok(&["wait", "--for=condition=Ready", "pod/polite", "--timeout=60s"]);
     assert!(eventually(SOON, || node.kubectl_ok(&["logs", "polite"]).contains("up")));
     let follow = Command::new("kubectl")

@@ -41,7 +41,10 @@ fn a_bad_configuration_names_file_line_key_and_cure() {
     }
     let absent = Command::new(ENTROOS).args(["node", "--config", "/no/such/file.toml"]).output().unwrap();
     assert!(said(&absent).contains("/no/such/file.toml"), "{}", said(&absent));
-    let elsewhere = Command::new(ENTROOS).args(["node", "--api", "192.0.2.1:8080", "--data-dir", "/nonexistent/x"]).output().unwrap();
+    let elsewhere = Command::new(ENTROOS)
+        .args(["node", "--api", "192.0.2.1:8080", "--data-dir", "/nonexistent/x"])
+        .output()
+        .unwrap();
     assert!(!elsewhere.status.success() && said(&elsewhere).contains("TLS"), "{}", said(&elsewhere));
 }
 
@@ -91,7 +94,8 @@ fn no_web_page_can_drive_it() {
         assert!(node.curl(&[path]).status.success(), "{path}");
     }
     let large = file(&node, "large", &"x".repeat(20_000_000));
-    let refused = node.curl(&[url, "-X", "POST", "-H", "Content-Type: application/json", "--data-binary", &format!("@{large}")]);
+    let refused =
+        node.curl(&[url, "-X", "POST", "-H", "Content-Type: application/json", "--data-binary", &format!("@{large}")]);
     assert!(!refused.status.success());
     assert!(node.curl(&["/readyz"]).status.success());
 }
