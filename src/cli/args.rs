@@ -1,5 +1,8 @@
 //! `entroos …`: the commands and their arguments.
 
+// These documentation comments are the help that users read.
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -7,11 +10,18 @@ use clap::{Args, Parser, Subcommand};
 use super::applets;
 use super::node::Node;
 
+#[cfg(feature = "full")]
 const EXIT_CODES: &str = "Exit codes:
   0  done
   1  refused or failed (why stands on standard error)
   2  the command line cannot be understood
   `pod exec` exits with the code of the program it ran.";
+#[cfg(not(feature = "full"))]
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  refused or failed (why stands on standard error)
+  2  the command line cannot be understood
+This is a build of the light parts: node, pod, image and status are in the whole product only.";
 
 /// Turns Linux machines into one self-governing computer.
 #[derive(Debug, Parser)]

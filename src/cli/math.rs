@@ -1,5 +1,8 @@
 //! `entroos math …`: the catalogue of the equations in use.
 
+// These documentation comments are the help that users read.
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
+
 use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};

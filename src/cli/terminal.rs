@@ -1,9 +1,7 @@
 //! The user's terminal: its size, and raw mode, which never outlives us.
 
-#![allow(unsafe_code)]
-
 use std::io::IsTerminal;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use nix::sys::termios::{self, SetArg, Termios};
 
@@ -41,11 +39,8 @@ impl Drop for Raw {
 /// Columns and rows of the terminal on standard output or input; `None` where there is none.
 #[must_use]
 pub fn size() -> Option<(u16, u16)> {
-    let fds = [std::io::stdout().as_raw_fd(), std::io::stdin().as_raw_fd()];
-    fds.into_iter().find_map(|fd| {
-        let mut size = nix::libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: TIOCGWINSZ writes one `winsize` to the pointer, which is one and lives through the call.
-        let answer = unsafe { nix::libc::ioctl(fd, nix::libc::TIOCGWINSZ, &raw mut size) };
-        (answer == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))
-    })
+    let of = |size: rustix::io::Result<rustix::termios::Winsize>| {
+        size.ok().filter(|size| size.ws_col > 0).map(|size| (size.ws_col, size.ws_row))
+    };
+    of(rustix::termios::tcgetwinsize(std::io::stdout())).or_else(|| of(rustix::termios::tcgetwinsize(std::io::stdin())))
 }

@@ -1,5 +1,8 @@
 //! `entropy_router`: a node that only routes; identity proofs.
 
+// These documentation comments are the help that users read.
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -10,6 +10,7 @@ use crate::cli::node::Node;
 /// The node with orchestrator and API. Without a command it runs the node, like `entroos node`.
 #[derive(Debug, Parser)]
 #[command(name = "mock_k8", version, args_conflicts_with_subcommands = true)]
+#[cfg_attr(not(feature = "full"), command(about = "NOT IN THIS BUILD of the light parts: every command is refused"))]
 pub struct MockK8 {
     #[command(subcommand)]
     verb: Option<Verb>,

@@ -1,5 +1,8 @@
 //! `mockdocker`: Docker's command line for the pods of a node. A container is a pod of one container.
 
+// These documentation comments are the help that users read.
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
+
 use clap::{Args, Parser, Subcommand};
 use serde_json::{Value, json};
 

@@ -1,5 +1,8 @@
 //! `morphdb`: Morph, the store.
 
+// These documentation comments are the help that users read.
+#![allow(clippy::doc_markdown, rustdoc::bare_urls)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};

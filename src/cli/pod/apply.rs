@@ -181,11 +181,11 @@ async fn apply(client: &Client, item: &Item) -> anyhow::Result<(Outcome, Value)>
     }
     let path = format!("{}/{}", item.collection, encode(&item.name));
     let current = client.json(Ask::get(path.clone())).await?;
-    let patch = merge_patch(&item.value);
-    if says_already(&current, &patch) {
+    let wanted = merge_patch(&item.value);
+    if says_already(&current, &wanted) {
         return Ok((Outcome::Unchanged, current));
     }
-    let ask = Ask::patch(format!("{path}{strict}")).json("application/merge-patch+json", &patch);
+    let ask = Ask::patch(format!("{path}{strict}")).json("application/merge-patch+json", &wanted);
     let object = client.json(ask).await?;
     let outcome = if same_but_revision(&current, &object) { Outcome::Unchanged } else { Outcome::Configured };
     Ok((outcome, object))

@@ -89,7 +89,9 @@ fn container_page(out: &mut Page, container: &Value, status: &Value) {
     for (name, field) in [("Command", "command"), ("Args", "args")] {
         if let Some(words) = container[field].as_array().filter(|words| !words.is_empty()) {
             out.line(4, &format!("{name}:"));
-            words.iter().for_each(|word| out.line(6, text(word)));
+            for word in words {
+                out.line(6, text(word));
+            }
         }
     }
     state(out, "State", &status["state"]);
@@ -110,7 +112,9 @@ fn container_page(out: &mut Page, container: &Value, status: &Value) {
     } else {
         out.line(4, "Environment:");
         let width = env.iter().map(|e| text(&e["name"]).chars().count()).max().unwrap_or(0) + 3;
-        env.iter().for_each(|e| out.field(6, width, text(&e["name"]), &variable(e)));
+        for e in env {
+            out.field(6, width, text(&e["name"]), &variable(e));
+        }
     }
 }
 

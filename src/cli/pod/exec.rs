@@ -115,8 +115,10 @@ where
 {
     while let Some(message) = stream.next().await {
         let message = message.context("the connection broke while the program ran")?;
-        let Message::Binary(bytes) = message else {
-            if matches!(message, Message::Close(_)) { break } else { continue }
+        let bytes = match message {
+            Message::Binary(bytes) => bytes,
+            Message::Close(_) => break,
+            _ => continue,
         };
         match bytes.split_first() {
             Some((&STDOUT, data)) => output::write(data)?,

@@ -1,5 +1,7 @@
 //! `pod explain`: the scheduler's reasons.
 
+use std::fmt::Write;
+
 use serde_json::Value;
 
 use super::super::client::{Ask, Client};
@@ -34,16 +36,17 @@ fn render(namespace: &str, name: &str, answer: &Value) -> String {
     };
     let count = |field: &str| placement.get(field).map_or_else(|| "?".into(), cell);
     let looked = placement.get("looked_at").or_else(|| placement.get("lookedAt")).map_or_else(|| "?".into(), cell);
-    text.push_str(&format!(" (block {}, nodes looked at: {looked})\n", count("height")));
+    let _ = writeln!(text, " (block {}, nodes looked at: {looked})", count("height"));
     let candidates = placement["candidates"].as_array().map(Vec::as_slice).unwrap_or_default();
     let (refused, able): (Vec<_>, Vec<_>) = candidates.iter().partition(|c| c["refused"].is_string());
     for candidate in able {
         let chosen = if candidate["node"].as_str() == node { ", chosen" } else { "" };
-        text.push_str(&format!(
-            "\n{} (score {} by eq. 35{chosen})\n",
-            cell(&candidate["node"]),
-            cell(&candidate["score"])
-        ));
+        let (node, score) = (cell(&candidate["node"]), cell(&candidate["score"]));
+        let _ = writeln!(
+            text,
+            "
+{node} (score {score} by eq. 35{chosen})"
+        );
         let mut table = Table::new(["equation", "name", "value", "weight"]);
         for term in candidate["terms"].as_array().into_iter().flatten() {
             table.row([&term["equation"], &term["name"], &term["value"], &term["weight"]].map(cell));

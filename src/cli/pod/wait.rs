@@ -74,16 +74,12 @@ pub async fn wait_for(
         }
         met
     });
-    match tokio::time::timeout(timeout, waiting).await {
-        Ok(met) => met,
-        Err(_) => {
-            let state = seen.as_ref().map_or_else(String::new, |object| format!(": it is {}", state(object)));
-            Err(anyhow!(
-                "pod/{name} did not come there within {}{state}",
-                super::super::duration::human(timeout.as_secs())
-            ))
-        }
+    if let Ok(met) = tokio::time::timeout(timeout, waiting).await {
+        return met;
     }
+    let state = seen.as_ref().map_or_else(String::new, |object| format!(": it is {}", state(object)));
+    let after = super::super::duration::human(timeout.as_secs());
+    Err(anyhow!("pod/{name} did not come there within {after}{state}"))
 }
 
 fn look(name: &str, condition: &Condition, object: Option<&Value>, was_there: bool) -> anyhow::Result<Option<()>> {
