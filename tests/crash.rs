@@ -30,7 +30,7 @@ fn no_acknowledged_object_is_lost() {
     let acknowledged = Mutex::new(BTreeSet::new());
     let counter = AtomicU32::new(0);
     let start = Instant::now();
-    let mut rounds = 0;
+    let mut rounds = 0_usize;
     while rounds < 3 || start.elapsed() < common::budget() {
         rounds += 1;
         let stop = AtomicBool::new(false);
@@ -63,7 +63,7 @@ fn no_acknowledged_object_is_lost() {
                     }
                 });
             }
-            let enough = || acknowledged.lock().unwrap().len() >= before + 20 + 7 * rounds as usize;
+            let enough = || acknowledged.lock().unwrap().len() >= before + 20 + 7 * rounds;
             assert!(eventually(SOON, enough), "writers make no progress\n{}", node.log());
             node.kill();
             stop.store(true, Ordering::Relaxed);
