@@ -305,7 +305,11 @@ async fn a_hidden_pod_shows_nothing_to_guests() {
 #[tokio::test]
 async fn the_native_documents() {
     let node = Node::start().await;
-    for path in ["/healthz", "/readyz", "/livez"] {
+    // kubectl asks for the document under the hash that the index names.
+    let index = node.ask(Via::Tcp, "GET", "/openapi/v3?timeout=32s", &[], "").await.json();
+    let url = index["paths"]["api/v1"]["serverRelativeURL"].as_str().unwrap();
+    assert_eq!(node.ask(Via::Tcp, "GET", &format!("{url}&timeout=32s"), &[], "").await.code, 200, "{url}");
+    for path in ["/healthz", "/readyz?verbose", "/livez"] {
         assert_eq!(node.ask(Via::Tcp, "GET", path, &[], "").await.text(), "ok");
     }
     let status = node.ask(Via::Tcp, "GET", "/entroos/v1/status", &[], "").await.json();
@@ -316,7 +320,7 @@ async fn the_native_documents() {
     assert!(page.contains("process_cpu_seconds_total"));
     node.ask(Via::Tcp, "POST", "/api/v1/pods", &[], POD).await;
     let explained = node.ask(Via::Tcp, "GET", "/entroos/v1/pods/default/hello-entroos/explain", &[], "").await;
-    assert_eq!((explained.code, &explained.json()["pod"]["name"]), (200, &json!("hello-entroos")));
+    assert_eq!((explained.code, &explained.json()["name"]), (200, &json!("hello-entroos")));
     let images = node.ask(Via::Tcp, "GET", "/entroos/v1/images", &[], "").await.json();
     assert_eq!(images["images"], json!([]));
     let empty = node.ask(Via::Unix, "POST", "/entroos/v1/images/import", &[], "").await;
@@ -324,5 +328,41 @@ async fn the_native_documents() {
     let junk = node.ask(Via::Unix, "POST", "/entroos/v1/images/import?tag=x:1", &[], "not a tar").await;
     assert!(junk.code >= 400, "{}", junk.text());
     assert_eq!(std::fs::read_dir(node.dir.path().join("uploads")).unwrap().count(), 0, "no upload is left");
+    node.stop().await;
+}
+
+/// A followed log goes on over restarts and ends when the container has ended for good.
+#[tokio::test]
+async fn a_log_is_followed_to_its_end() {
+    let node = Node::start().await;
+    let pod = node.assigned_pod("talker", "OnFailure").await;
+    let why = node.ask(Via::Tcp, "GET", "/entroos/v1/pods/default/talker/explain", &[], "").await.json();
+    assert_eq!(why["placement"]["node"], "test");
+    assert!(!why["placement"]["candidates"][0]["terms"].as_array().unwrap().is_empty(), "{why}");
+    let path = "/api/v1/namespaces/default/pods/talker/log";
+    let early = node.ask(Via::Tcp, "GET", path, &[], "").await;
+    assert!(early.code == 400 && early.text().contains("waiting to start"), "{}", early.text());
+    let mut followed = node.stream(&format!("{path}?follow=true")).await;
+
+    pod.write(0, &["one"]);
+    pod.report(0, None).await;
+    assert_eq!(followed.text_line().await.as_deref(), Some("one"));
+    pod.write(0, &["two"]);
+    assert_eq!(followed.text_line().await.as_deref(), Some("two"));
+    pod.report(0, Some(1)).await;
+    pod.write(1, &["three", "four"]);
+    pod.report(1, None).await;
+    assert_eq!(followed.text_line().await.as_deref(), Some("three"));
+    assert_eq!(followed.text_line().await.as_deref(), Some("four"));
+    pod.report(1, Some(0)).await;
+    assert_eq!(followed.text_line().await, None);
+
+    let read = async |query: &str| node.ask(Via::Tcp, "GET", &format!("{path}?{query}"), &[], "").await.text();
+    assert_eq!(read("").await, "three\nfour\n");
+    assert_eq!(read("tailLines=1").await, "four\n");
+    assert_eq!(read("previous=true").await, "one\ntwo\n");
+    assert_eq!(read("limitBytes=7").await, "three\nf");
+    assert!(read("timestamps=true").await.starts_with("2026-01-01T00:00:00"));
+    assert!(read("sinceSeconds=0").await.contains("sinceSeconds"));
     node.stop().await;
 }

@@ -155,8 +155,8 @@ fn a_pod_deleted_while_the_node_is_down_or_dying_goes() {
 fn a_killed_shim_is_seen_and_its_containers_go_with_it() {
     require!();
     let node = Node::with_image();
-    let manifest =
-        shell_pod("hurt", "echo up; sleep 1000").replace("\"restartPolicy\":\"Never\"", "\"restartPolicy\":\"Always\"");
+    let manifest = shell_pod("hurt", "echo up; exec sleep 1000")
+        .replace("\"restartPolicy\":\"Never\"", "\"restartPolicy\":\"Always\"");
     node.apply_json(&manifest);
     let uid = node.wait_phase("hurt", "Running")["metadata"]["uid"].as_str().unwrap().to_string();
     let shim: Value =
@@ -179,7 +179,7 @@ fn a_killed_shim_is_seen_and_its_containers_go_with_it() {
         })
         .collect::<BTreeSet<_>>()
         .into_iter()
-        .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sh"))
+        .filter(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "sleep"))
         .count();
     assert_eq!(sleeping, 1, "the first attempt's process is still there");
 }

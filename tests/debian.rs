@@ -18,7 +18,7 @@ fn nginx_and_postgres_start_unmodified() {
     node.ok(&["image", "import", image.to_str().unwrap()]);
     let pod = r#"{"metadata":{"name":"services"},"spec":{"restartPolicy":"Never","containers":[
         {"name":"web","image":"debian-services","command":["nginx","-g","daemon off;"]},
-        {"name":"db","image":"debian-services","command":["sh","-c","exec pg_ctlcluster $(ls /etc/postgresql) main start --foreground"],"securityContext":{"runAsUser":0}}]}}"#;
+        {"name":"db","image":"debian-services","command":["sh","-c","v=$(ls /usr/lib/postgresql); pg_createcluster $v main && exec pg_ctlcluster $v main start --foreground"],"securityContext":{"runAsUser":0}}]}}"#;
     node.apply_json(pod);
     node.wait_pod("services", "running both", |pod| {
         pod["status"]["containerStatuses"]

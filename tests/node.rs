@@ -72,7 +72,7 @@ fn sigterm_ends_it_within_five_seconds_with_a_watch_open() {
         .unwrap();
     assert!(node.stop() < Duration::from_secs(5));
     watch.wait_with_output().unwrap();
-    let id = |node: &Node| node.json("/entroos/v1/status")["id"].clone();
+    let id = |node: &Node| node.json("/entroos/v1/status")["node"]["id"].clone();
     node.up();
     let first = id(&node);
     assert!(first.is_string(), "{first:#}");

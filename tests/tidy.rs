@@ -14,7 +14,7 @@ const FILE_LINES_MAX: usize = 620;
 const FUNCTION_LINES_MAX: usize = 110;
 
 /// Files that may hold `unsafe`, each with a SAFETY comment at every use.
-const UNSAFE_FILES: [&str; 0] = [];
+const UNSAFE_FILES: [&str; 3] = ["src/cli/terminal.rs", "src/container/sys.rs", "src/node/memory.rs"];
 
 struct Source {
     path: String,

@@ -93,8 +93,9 @@ impl Context {
     pub fn cure(&self) -> String {
         let dir = self.api.data_dir.display();
         format!(
-            "ask through the unix socket {dir}/run/api.sock as root or as the node's user, or send the token of \
-             {dir}/token as `Authorization: Bearer TOKEN`"
+            "ask through the unix socket {dir}/run/api.sock as root or as the node's user, as the `entroos` command does, \
+             or send the token of {dir}/token as `Authorization: Bearer TOKEN` (kubectl sends tokens over TLS only, which \
+             is not there yet)"
         )
     }
 }

@@ -13,7 +13,7 @@ use crate::orchestrator::{Key, Refusal, client};
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let code = StatusCode::from_u16(self.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        if code.is_server_error() {
+        if code.is_server_error() && code != StatusCode::NOT_IMPLEMENTED {
             tracing::warn!(code = self.code, reason = self.reason, message = self.message, "a request failed");
         }
         let mut response = json_response(code, &self.status());

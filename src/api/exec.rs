@@ -9,8 +9,8 @@ use axum::extract::FromRequestParts;
 use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::http::Method;
 use axum::response::Response;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::stream::{self, SplitSink};
+use futures_util::{SinkExt, Stream, StreamExt};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -47,6 +47,8 @@ const OUTGOING_MAX: usize = 8;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// What the process's children may still print once it has ended.
 const DRAIN: Duration = Duration::from_secs(2);
+/// A client with a terminal says its size at once; one that does not is not waited for longer.
+const FIRST_SIZE: Duration = Duration::from_millis(250);
 /// Longest command line, in arguments.
 const ARGS_MAX: usize = 4096;
 
@@ -147,8 +149,17 @@ enum End {
 }
 
 impl Session {
-    async fn run(self, socket: WebSocket) {
-        let (mut sink, source) = socket.split();
+    async fn run(mut self, socket: WebSocket) {
+        let (mut sink, mut source) = socket.split();
+        // The terminal's size comes as a message; a program that asks for it at its start must not see none.
+        let first =
+            if self.spec.tty { tokio::time::timeout(FIRST_SIZE, source.next()).await.ok().flatten() } else { None };
+        if let Some(Ok(Message::Binary(bytes))) = &first
+            && let Some((&RESIZE, size)) = bytes.split_first()
+        {
+            self.spec.size = parse_size(size);
+        }
+        let source = stream::iter(first).chain(source);
         let status = match self.sandbox.exec(self.spec.clone()).await {
             Err(refused) => Some(failed_to_start(&error::chain(&refused))),
             Ok(process) => match self.serve(process, &mut sink, source).await {
@@ -169,7 +180,7 @@ impl Session {
         &self,
         mut process: Exec,
         sink: &mut SplitSink<WebSocket, Message>,
-        source: SplitStream<WebSocket>,
+        source: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
     ) -> End {
         let (outgoing, mut to_send) = mpsc::channel(OUTGOING_MAX);
         let (sizes, mut resizes) = mpsc::channel(1);
@@ -236,7 +247,7 @@ impl Session {
 
 /// From the client: keys and sizes. Returns when the client is gone; the end of stdin alone is not that.
 async fn receive(
-    mut source: SplitStream<WebSocket>,
+    mut source: impl Stream<Item = Result<Message, axum::Error>> + Unpin,
     mut stdin: Option<pipe::Sender>,
     sizes: mpsc::Sender<(u16, u16)>,
     v5: bool,

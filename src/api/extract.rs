@@ -47,7 +47,6 @@ const KNOWN: &[&str] = &[
     "timeoutSeconds",
     "timestamps",
     "tty",
-    "verbose",
     "watch",
 ];
 

@@ -9,8 +9,7 @@ use super::context::Call;
 use super::error::{self, json_response};
 use super::k8s::{self, ApiError};
 use super::metrics::{pods_by_phase, resident_bytes};
-use crate::orchestrator::object::{Candidate, Term};
-use crate::orchestrator::{Body as ObjectBody, Key, Kind};
+use crate::orchestrator::{Body as ObjectBody, Key, Kind, explain};
 
 fn text(body: &'static str) -> Response {
     error::stream_response("text/plain; charset=utf-8", Body::from(body))
@@ -102,36 +101,15 @@ pub(super) fn explain(call: &Call) -> Result<Response, ApiError> {
     let (namespace, name) = (call.param("namespace"), call.param("name"));
     let snapshot = call.context.api.client.snapshot();
     let key = Key { kind: Kind::Pod, namespace: namespace.into(), name: name.into() };
-    let object = snapshot.state.get(&key);
-    let Some((object, ObjectBody::Pod(pod))) = object.map(|object| (object, &object.body)) else {
+    let object = snapshot.state.get(&key).map(|object| &object.body);
+    let (Some(ObjectBody::Pod(pod)), Some(placement)) = (object, explain::explain(&snapshot.state, &key)) else {
         return Err(error::missing(format!("pods {name:?} not found in namespace {namespace:?}")));
     };
-    let placement = pod.placement.as_ref().map(|placement| {
-        let candidates: Vec<Value> = placement.candidates.iter().map(candidate).collect();
-        json!({
-            "height": placement.height.0, "atMillis": placement.at.0, "node": placement.node,
-            "lookedAt": placement.looked_at, "candidates": candidates,
-        })
-    });
-    let phase = format!("{:?}", pod.status.phase);
+    let (phase, message) = (format!("{:?}", pod.status.phase), placement.message.clone());
+    // Before the scheduler has looked there is nothing to explain.
+    let placement = placement.height.is_some().then_some(placement);
     Ok(json_response(
         StatusCode::OK,
-        &json!({
-            "pod": {"namespace": namespace, "name": name, "uid": object.meta.uid.to_string()},
-            "phase": phase, "reason": pod.status.reason, "message": pod.status.message,
-            "nodeName": pod.spec.node_name, "placement": placement,
-        }),
+        &json!({"namespace": namespace, "name": name, "phase": phase, "message": message, "placement": placement}),
     ))
-}
-
-fn candidate(candidate: &Candidate) -> Value {
-    // Fixed point is printed as decimal text, which loses nothing.
-    let term = |term: &Term| {
-        json!({"equation": term.equation, "name": term.name,
-            "value": term.value.to_string(), "weight": term.weight.to_string()})
-    };
-    json!({
-        "node": candidate.node, "refused": candidate.refused, "score": candidate.score.to_string(),
-        "terms": candidate.terms.iter().map(term).collect::<Vec<Value>>(),
-    })
 }

@@ -60,6 +60,13 @@ pub enum Action {
     RemoveImage,
 }
 
+impl Action {
+    /// Documents that no query changes; clients add some for caches (`hash`) or of habit (`verbose`).
+    const fn is_document(self) -> bool {
+        matches!(self, Self::Health | Self::Ready | Self::Metrics | Self::Version | Self::Discovery | Self::OpenApi)
+    }
+}
+
 /// A row of the table.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -264,7 +271,7 @@ fn call(
         caller,
         resource: route.resource,
         params: params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-        query: Query::parse(&parts.uri)?,
+        query: if route.action.is_document() { Query::default() } else { Query::parse(&parts.uri)? },
         parts,
         body: std::sync::Mutex::new(body),
     })

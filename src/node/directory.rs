@@ -65,7 +65,10 @@ impl Directory {
         let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         written.map_err(failed("writing its lock"))?;
         private.create(path.join("run")).map_err(failed("making run/"))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let directory = Self { path: path.to_owned(), _lock: lock };
+        // Of a process that was killed: nobody listens there now.
+        directory.withdraw_address();
+        Ok(directory)
     }
 
     pub fn path(&self) -> &Path {

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod config;
 mod detect;
 mod directory;
+mod memory;
 pub mod value;
 
 use std::net::{SocketAddr, TcpListener};
@@ -37,6 +38,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Runs the node until SIGTERM or SIGINT, or until a subsystem fails.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    memory::few_heaps();
     log(&config)?;
     raise_file_limit();
     // More threads would mostly cost memory: the work is in the kernel and in the shims.
@@ -133,8 +135,8 @@ impl Scopes {
 }
 
 async fn stop(scopes: Scopes, directory: Option<&Directory>) -> anyhow::Result<()> {
-    tracing::info!("stopping; containers run on");
     if let Some(directory) = directory {
+        tracing::info!("stopping; containers run on");
         directory.withdraw_address();
     }
     let order = [

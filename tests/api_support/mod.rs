@@ -1,5 +1,7 @@
 //! A node's API without containers, and a client that says exactly what a test wants said.
 
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,9 +11,16 @@ use entroos::api::{self, Api};
 use entroos::base::key::NodeKey;
 use entroos::base::scope::Scope;
 use entroos::base::seal::SealKey;
+use entroos::base::{Millicores, NodeId, Uid, UnixMillis};
 use entroos::container::image::{self, Images};
+use entroos::container::logs;
 use entroos::ledger;
+use entroos::math::fixed::Fx;
 use entroos::orchestrator::client::{Client, Machine};
+use entroos::orchestrator::object::{
+    self, Capacity, ContainerState, ContainerStatus, NodeInfo, Phase, PodStatus, Policy, Ready, Terminated,
+};
+use entroos::orchestrator::{Command, Key, Principal};
 use entroos::store::Engine;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -38,7 +47,59 @@ pub struct Node {
     pub dir: TempDir,
     pub address: SocketAddr,
     pub client: Client,
+    id: NodeId,
     scope: Scope,
+}
+
+/// A pod whose container's log and status the test writes.
+pub struct Played {
+    client: Client,
+    node: NodeId,
+    key: Key,
+    uid: Uid,
+    dir: PathBuf,
+}
+
+impl Played {
+    /// Lines that attempt `attempt` prints.
+    pub fn write(&self, attempt: u32, lines: &[&str]) {
+        let path = logs::file(&self.dir, "c", attempt);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        for line in lines {
+            file.write_all(format!("2026-01-01T00:00:00.000000001Z stdout F {line}\n").as_bytes()).unwrap();
+        }
+    }
+
+    /// Attempt `attempt` runs, or has ended with a status.
+    pub async fn report(&self, attempt: u32, exit: Option<i32>) {
+        let over = exit == Some(0);
+        let state = match exit {
+            None => ContainerState::Running { since: UnixMillis(1) },
+            Some(exit_code) => ContainerState::Terminated(Terminated {
+                exit_code,
+                signal: 0,
+                reason: String::new(),
+                message: String::new(),
+                started: UnixMillis(1),
+                finished: UnixMillis(2),
+            }),
+        };
+        let container = ContainerStatus {
+            name: "c".into(),
+            state,
+            last: None,
+            restarts: attempt,
+            image: "i".into(),
+            image_id: String::new(),
+            id: format!("entroos://{}/c/{attempt}", self.uid),
+            ready: exit.is_none(),
+        };
+        let phase = if over { Phase::Succeeded } else { Phase::Running };
+        let status = PodStatus { phase, containers: vec![container], ..PodStatus::default() };
+        let report = Command::ReportPod { key: self.key.clone(), uid: self.uid, status, notes: Vec::new() };
+        self.client.submit(Principal::Node(self.node), &report).await.unwrap();
+    }
 }
 
 pub struct Reply {
@@ -89,7 +150,7 @@ impl Node {
             config: api::Config { body_max: BODY_MAX, connections_max: CONNECTIONS_MAX, watches_max: WATCHES_MAX },
         };
         api::spawn(api, tcp, unix, &scope).unwrap();
-        let node = Self { dir, address, client, scope };
+        let node = Self { dir, address, client, id: node, scope };
         node.founded().await;
         node
     }
@@ -119,6 +180,41 @@ impl Node {
             Reply { code: parts.status.as_u16(), headers: parts.headers, body }
         };
         tokio::time::timeout(WAIT, asked).await.unwrap_or_else(|_| panic!("{method} {path} is not answered"))
+    }
+
+    /// A pod that the scheduler put on this node, whose container `c` the test plays.
+    pub async fn assigned_pod(&self, name: &str, restart_policy: &str) -> Played {
+        let capacity =
+            Capacity { cpu: Millicores(4000), memory: entroos::base::Bytes(1 << 32), pods: 10, bandwidth: 0 };
+        let node = object::Node {
+            id: self.id,
+            seal_key: [0; 32],
+            unschedulable: false,
+            ready: Ready { ready: true, reason: String::new(), message: String::new(), since: UnixMillis(0) },
+            capacity,
+            allocatable: capacity,
+            policy: Policy::default(),
+            info: NodeInfo::default(),
+            address: "127.0.0.1".into(),
+            classes: BTreeMap::default(),
+            stake: 1_000_000,
+            reliability: Fx::ONE,
+        };
+        let register = Command::RegisterNode { name: "test".into(), node, labels: BTreeMap::default() };
+        self.client.submit(Principal::Node(self.id), &register).await.unwrap();
+        let pod = serde_json::json!({"metadata": {"name": name}, "spec": {"restartPolicy": restart_policy,
+            "containers": [{"name": "c", "image": "i"}]}});
+        assert_eq!(self.ask(Via::Tcp, "POST", "/api/v1/pods", &[], &pod.to_string()).await.code, 201);
+        let key = Key::pod("default", name);
+        let mut snapshots = self.client.watch();
+        let placed = snapshots.wait_for(|snapshot| {
+            snapshot.state.get(&key).and_then(|o| o.as_pod()).is_some_and(|pod| pod.spec.node_name == "test")
+        });
+        let placed = tokio::time::timeout(WAIT, placed).await.expect("the pod is placed").unwrap();
+        let uid = placed.state.get(&key).unwrap().meta.uid;
+        drop(placed);
+        let dir = logs::pod_dir(self.dir.path(), "default", name, &uid);
+        Played { client: self.client.clone(), node: self.id, key, uid, dir }
     }
 
     pub async fn stream(&self, path: &str) -> Lines {
@@ -173,22 +269,28 @@ pub struct Lines {
 }
 
 impl Lines {
+    /// The next line as it stands.
+    pub async fn text_line(&mut self) -> Option<String> {
+        let line = tokio::time::timeout(WAIT, self.raw()).await.expect("a line comes")?;
+        Some(String::from_utf8(line).unwrap().trim_end().to_owned())
+    }
+
+    async fn raw(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some(end) = self.text.iter().position(|&byte| byte == b'\n') {
+                return Some(self.text.drain(..=end).collect());
+            }
+            let frame = self.body.frame().await?.expect("the body is whole");
+            if let Ok(data) = frame.into_data() {
+                self.text.extend_from_slice(&data);
+            }
+        }
+    }
+
     /// The next line; `None` once the body has ended as it should.
     pub async fn line(&mut self) -> Option<Value> {
-        tokio::time::timeout(WAIT, async {
-            loop {
-                if let Some(end) = self.text.iter().position(|&byte| byte == b'\n') {
-                    let line: Vec<u8> = self.text.drain(..=end).collect();
-                    return Some(serde_json::from_slice(&line).unwrap());
-                }
-                let frame = self.body.frame().await?.expect("the body is whole");
-                if let Ok(data) = frame.into_data() {
-                    self.text.extend_from_slice(&data);
-                }
-            }
-        })
-        .await
-        .expect("a line comes")
+        let line = tokio::time::timeout(WAIT, self.raw()).await.expect("a line comes")?;
+        Some(serde_json::from_slice(&line).unwrap())
     }
 
     /// The next line's type and the name of its object.
