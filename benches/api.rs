@@ -35,6 +35,7 @@ fn main() {
     );
     let (rss, cpu) = node.idle();
     println!("idle RSS                  {:>8.1} MB   (target < 40 MB)", rss as f64 / 1e6);
+    println!("idle PSS, with zygote     {:>8.1} MB   (what is shared counts once)", node.proportional() as f64 / 1e6);
     println!("idle CPU                  {:>8.2} %    (target < 0.5 % of a core)", cpu * 100.0);
 
     node.import(&busybox_image(dir.path()));
@@ -48,7 +49,12 @@ fn main() {
     println!("apply to running, p90     {:>8.1} ms", at(90));
     println!("apply to running, p99     {:>8.1} ms", at(99));
     let (rss, cpu) = node.idle();
-    println!("RSS with {} pods          {:>8.1} MB", PODS + 1, rss as f64 / 1e6);
+    println!("node's RSS with {} pods   {:>8.1} MB", PODS + 1, rss as f64 / 1e6);
+    println!(
+        "PSS of all with {} pods   {:>8.1} MB   (node, zygote and the pods' shims)",
+        PODS + 1,
+        node.proportional() as f64 / 1e6
+    );
     println!("CPU with {} idle pods     {:>8.2} %", PODS + 1, cpu * 100.0);
     node.delete_all();
 }
@@ -183,6 +189,21 @@ impl Node {
         let status = self.proc("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
         line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).expect("kilobytes") * 1024
+    }
+
+    /// Bytes of the node, its zygote and the shims of its pods, shared pages divided among who shares them.
+    fn proportional(&self) -> u64 {
+        let dir = self.dir.to_string_lossy().into_owned();
+        let ours = |process: &Path| {
+            fs::read(process.join("cmdline")).is_ok_and(|c| String::from_utf8_lossy(&c).contains(&dir))
+        };
+        let pss = |process: PathBuf| {
+            let text = fs::read_to_string(process.join("smaps_rollup")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let processes = fs::read_dir("/proc").expect("/proc").flatten().map(|entry| entry.path());
+        processes.filter(|process| ours(process)).filter_map(pss).sum::<u64>() * 1024
     }
 
     /// Deletes the pods and waits until they are gone, so that nothing is left of them.
